@@ -1,0 +1,8 @@
+//! `gr2` trains and serves a generative reasoning re-ranker on an engine of its own.
+//!
+//! A module may use only modules listed before it (`tests/layers.rs` checks this).
+#![deny(missing_docs)]
+
+pub mod error;
+
+pub use error::{Error, Result};

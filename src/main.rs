@@ -1,0 +1,2 @@
+//! The `gr2` binary.
+fn main() {}
