@@ -4,5 +4,9 @@
 #![deny(missing_docs)]
 
 pub mod error;
+pub mod tensor;
+
+pub mod autograd;
+pub mod ops;
 
 pub use error::{Error, Result};

@@ -1,6 +1,44 @@
-//! WGSL kernels on wgpu, each with a CPU twin that is its specification.
+//! WGSL kernels on wgpu, each with a CPU twin that is its specification and the default where there is no GPU.
+//!
+//! A kernel module holds the launcher (one function that serves both devices), its parameters, and `mod cpu`, the
+//! twin. Launchers check sizes and dtypes, allocate their outputs from the device's pool and return them; what a
+//! launcher changes in place it takes as `&mut Buffer`. Nothing here knows of gradients, models or files.
+//!
+//! # Letters
+//!
+//! | letter | means | letter | means |
+//! |---|---|---|---|
+//! | B | batch | V | vocabulary |
+//! | T | time (tokens, packed over sequences) | L | layers |
+//! | C | channels | Q | quantiser levels |
+//! | H | query heads | N | codes per level |
+//! | K | key/value heads | G | rollouts per prompt |
+//! | D | head width | R | rows after flattening |
+//! | F | feed-forward width | S | sequences (segments) |
+//!
+//! Row-major, last dimension fastest: `(B, T, C)`.
 #![deny(missing_docs)]
 
-/// Placeholder until the device layer lands in the next commit.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {}
+pub mod buffer;
+#[cfg(test)]
+mod check;
+pub mod device;
+pub mod error;
+mod parallel;
+pub mod real;
+
+pub mod elementwise;
+pub mod softmax;
+
+pub use buffer::{Buffer, Dtype, Element};
+pub use device::{Device, Gpu, GpuOptions};
+pub use error::{Error, Result};
+pub use real::Real;
+
+/// Workgroup size of kernels that use `common/reduce.wgsl`.
+const REDUCE_WIDTH: device::Constant = device::Constant { name: "WG", wide: 256.0, small: 8.0 };
+
+/// Every kernel of the crate, for the tests that validate and translate each shader.
+pub fn kernels() -> Vec<&'static device::Kernel> {
+    vec![&softmax::FORWARD, &softmax::BACKWARD]
+}

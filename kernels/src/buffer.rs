@@ -1,0 +1,299 @@
+//! A typed span of device memory: the operand of every kernel.
+
+use crate::device::host::HostMemory;
+use crate::device::{Device, Gpu, GpuMemory};
+use crate::error::{Error, Result};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Storage type of a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dtype {
+    /// 32-bit float.
+    F32,
+    /// 64-bit float: CPU only, for gradient checks.
+    F64,
+    /// 32-bit unsigned integer: token ids, offsets, codes.
+    U32,
+}
+
+impl Dtype {
+    /// Bytes of one element.
+    pub fn size(self) -> usize {
+        match self {
+            Dtype::F32 | Dtype::U32 => 4,
+            Dtype::F64 => 8,
+        }
+    }
+
+    /// Its name in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Dtype::F32 => "f32",
+            Dtype::F64 => "f64",
+            Dtype::U32 => "u32",
+        }
+    }
+}
+
+impl std::fmt::Display for Dtype {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A Rust type with a [`Dtype`].
+pub trait Element: bytemuck::Pod + Send + Sync + PartialEq + std::fmt::Debug {
+    /// The storage type.
+    const DTYPE: Dtype;
+}
+
+impl Element for f32 {
+    const DTYPE: Dtype = Dtype::F32;
+}
+impl Element for f64 {
+    const DTYPE: Dtype = Dtype::F64;
+}
+impl Element for u32 {
+    const DTYPE: Dtype = Dtype::U32;
+}
+
+#[derive(Clone)]
+enum Storage {
+    Cpu(Arc<HostMemory>),
+    Gpu(Arc<GpuMemory>),
+}
+
+/// A span of `len` elements of one dtype on one device. Cloning shares the memory; writing through a clone copies
+/// it first, so no holder ever sees another's writes.
+#[derive(Clone)]
+pub struct Buffer {
+    device: Device,
+    storage: Storage,
+    dtype: Dtype,
+    offset: usize,
+    len: usize,
+}
+
+impl std::fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}[{}] on {}", self.dtype, self.len, self.device)
+    }
+}
+
+impl Buffer {
+    /// Memory for `len` elements with unspecified contents: the caller writes all of it.
+    ///
+    /// Errors: `OutOfMemory`, `DeviceLost`; `Dtype` for f64 on a GPU.
+    pub fn uninit(device: &Device, op: &'static str, dtype: Dtype, len: usize) -> Result<Buffer> {
+        let storage = match device {
+            Device::Cpu => Storage::Cpu(Arc::new(HostMemory::new(len * dtype.size()))),
+            Device::Gpu(_) if dtype == Dtype::F64 => {
+                return Err(Error::Dtype { op, operand: "output", found: dtype, expected: "f32 or u32 on a GPU" });
+            }
+            Device::Gpu(gpu) => Storage::Gpu(Arc::new(gpu.allocate(op, (len * dtype.size()) as u64)?)),
+        };
+        Ok(Buffer { device: device.clone(), storage, dtype, offset: 0, len })
+    }
+
+    /// `len` zeros.
+    pub fn zeros(device: &Device, op: &'static str, dtype: Dtype, len: usize) -> Result<Buffer> {
+        let mut buffer = Buffer::uninit(device, op, dtype, len)?;
+        match &mut buffer.storage {
+            Storage::Cpu(memory) => {
+                let memory = Arc::get_mut(memory).expect("invariant: fresh memory has one holder");
+                memory.bytes_mut()[..len * dtype.size()].fill(0);
+            }
+            Storage::Gpu(memory) => memory.gpu().clear(op, memory)?,
+        }
+        Ok(buffer)
+    }
+
+    /// Copies a slice to the device.
+    pub fn from_slice<T: Element>(device: &Device, data: &[T]) -> Result<Buffer> {
+        const OP: &str = "upload";
+        let mut buffer = Buffer::uninit(device, OP, T::DTYPE, data.len())?;
+        match &mut buffer.storage {
+            Storage::Cpu(memory) => {
+                let memory = Arc::get_mut(memory).expect("invariant: fresh memory has one holder");
+                memory.bytes_mut()[..size_of_val(data)].copy_from_slice(bytemuck::cast_slice(data));
+            }
+            Storage::Gpu(memory) => memory.gpu().upload(OP, memory, bytemuck::cast_slice(data))?,
+        }
+        Ok(buffer)
+    }
+
+    /// Copies the elements to the host; on a GPU this waits for everything queued before.
+    ///
+    /// Errors: `Dtype` if `T` is not the stored type; `DeviceLost`.
+    pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
+        self.expect_dtype("download", "buffer", T::DTYPE)?;
+        match &self.storage {
+            Storage::Cpu(_) => Ok(self.as_slice::<T>().to_vec()),
+            Storage::Gpu(memory) => {
+                let mut out = vec![T::zeroed(); self.len];
+                memory.gpu().download("download", memory, self.byte_offset(), bytemuck::cast_slice_mut(&mut out))?;
+                Ok(out)
+            }
+        }
+    }
+
+    /// The same contents on `device` (a shared handle if it is there already).
+    pub fn to_device(&self, device: &Device) -> Result<Buffer> {
+        if self.device.same(device) {
+            return Ok(self.clone());
+        }
+        match self.dtype {
+            Dtype::F32 => Buffer::from_slice(device, &self.to_vec::<f32>()?),
+            Dtype::F64 => Buffer::from_slice(device, &self.to_vec::<f64>()?),
+            Dtype::U32 => Buffer::from_slice(device, &self.to_vec::<u32>()?),
+        }
+    }
+
+    /// The device the memory is on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Storage type.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True for a buffer without elements.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// A shared span of these elements. Panics if `range` is out of bounds, as slicing does.
+    pub fn view(&self, range: Range<usize>) -> Buffer {
+        assert!(range.start <= range.end && range.end <= self.len, "view {range:?} of {} elements", self.len);
+        Buffer { offset: self.offset + range.start, len: range.len(), ..self.clone() }
+    }
+
+    /// The elements on the CPU device. Panics on a GPU buffer or another dtype: launchers have checked both.
+    pub fn as_slice<T: Element>(&self) -> &[T] {
+        assert_eq!(self.dtype, T::DTYPE, "invariant: launchers check dtypes");
+        let Storage::Cpu(memory) = &self.storage else { panic!("invariant: launchers check devices") };
+        &bytemuck::cast_slice(&memory.bytes()[..(self.offset + self.len) * self.dtype.size()])[self.offset..]
+    }
+
+    /// The elements on the CPU device for writing, copied first if another handle shares them. Panics as
+    /// [`Buffer::as_slice`] does.
+    pub fn as_mut_slice<T: Element>(&mut self) -> &mut [T] {
+        assert_eq!(self.dtype, T::DTYPE, "invariant: launchers check dtypes");
+        let (offset, len) = (self.offset, self.len);
+        let Storage::Cpu(memory) = &mut self.storage else { panic!("invariant: launchers check devices") };
+        if Arc::get_mut(memory).is_none() {
+            let mut copy = HostMemory::new(len * size_of::<T>());
+            let span = offset * size_of::<T>()..(offset + len) * size_of::<T>();
+            copy.bytes_mut()[..span.len()].copy_from_slice(&memory.bytes()[span]);
+            *memory = Arc::new(copy);
+            self.offset = 0;
+        }
+        let offset = self.offset;
+        let memory = Arc::get_mut(memory).expect("invariant: just made unique");
+        &mut bytemuck::cast_slice_mut(&mut memory.bytes_mut()[..(offset + len) * size_of::<T>()])[offset..]
+    }
+
+    /// The GPU and the binding of elements `range` of this buffer.
+    pub(crate) fn bind(&self, range: Range<usize>) -> Bind<'_> {
+        let Storage::Gpu(memory) = &self.storage else { panic!("invariant: launchers check devices") };
+        let size = self.dtype.size();
+        let start = (self.offset + range.start) * size;
+        Bind { memory, offset: start as u64, bytes: (range.len() * size) as u64 }
+    }
+
+    /// The binding of all elements.
+    pub(crate) fn bind_all(&self) -> Bind<'_> {
+        self.bind(0..self.len)
+    }
+
+    /// Makes a GPU buffer safe to write in place: copies it if another handle shares its memory.
+    pub(crate) fn make_unique(&mut self, op: &'static str) -> Result<()> {
+        let bytes = (self.len * self.dtype.size()) as u64;
+        let offset = self.byte_offset();
+        if let Storage::Gpu(memory) = &mut self.storage
+            && Arc::get_mut(memory).is_none()
+        {
+            let gpu: Gpu = memory.gpu().clone();
+            let copy = gpu.allocate(op, bytes)?;
+            gpu.copy(op, memory, offset, &copy, 0, bytes)?;
+            *memory = Arc::new(copy);
+            self.offset = 0;
+        }
+        Ok(())
+    }
+
+    fn byte_offset(&self) -> u64 {
+        (self.offset * self.dtype.size()) as u64
+    }
+
+    /// Which float type the CPU twin runs in; fails for integers.
+    pub(crate) fn expect_float(&self, op: &'static str, operand: &'static str) -> Result<Float> {
+        match self.dtype {
+            Dtype::F32 => Ok(Float::Single),
+            Dtype::F64 => Ok(Float::Double),
+            found => Err(Error::Dtype { op, operand, found, expected: "f32 or f64" }),
+        }
+    }
+
+    /// Fails unless the dtype is `wanted`.
+    pub(crate) fn expect_dtype(&self, op: &'static str, operand: &'static str, wanted: Dtype) -> Result<()> {
+        if self.dtype == wanted {
+            return Ok(());
+        }
+        Err(Error::Dtype { op, operand, found: self.dtype, expected: wanted.name() })
+    }
+
+    /// Fails unless there are exactly `wanted` elements.
+    pub(crate) fn expect_len(&self, op: &'static str, operand: &'static str, wanted: usize) -> Result<()> {
+        if self.len == wanted {
+            return Ok(());
+        }
+        Err(Error::shape(op, format!("{operand} has {} elements, its shape needs {wanted}", self.len)))
+    }
+}
+
+/// The float types of the CPU twins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Float {
+    /// f32.
+    Single,
+    /// f64.
+    Double,
+}
+
+/// A span of GPU memory as a kernel binds it.
+#[derive(Clone, Copy)]
+pub(crate) struct Bind<'a> {
+    pub(crate) memory: &'a GpuMemory,
+    pub(crate) offset: u64,
+    pub(crate) bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writing_through_a_clone_leaves_the_original() {
+        let a = Buffer::from_slice(&Device::Cpu, &[1.0f32, 2.0, 3.0]).unwrap();
+        let mut b = a.view(1..3);
+        b.as_mut_slice::<f32>()[0] = 9.0;
+        assert_eq!(a.to_vec::<f32>().unwrap(), [1.0, 2.0, 3.0]);
+        assert_eq!(b.to_vec::<f32>().unwrap(), [9.0, 3.0]);
+    }
+
+    #[test]
+    fn reading_as_another_type_is_an_error() {
+        let a = Buffer::from_slice(&Device::Cpu, &[1u32]).unwrap();
+        let message = a.to_vec::<f32>().unwrap_err().to_string();
+        assert_eq!(message, "download: buffer is u32, expected f32");
+    }
+}

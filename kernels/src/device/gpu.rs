@@ -1,0 +1,197 @@
+//! Opening an adapter: which there are, what they offer, and whether one is still alive.
+
+use super::memory::Pool;
+use super::pipeline::Pipelines;
+use super::stream::Stream;
+use crate::error::{Error, Result};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// What `gr2 devices` says of an adapter.
+#[derive(Debug, Clone)]
+pub struct AdapterSummary {
+    /// Marketing name, as in `llvmpipe (LLVM 15.0.6, 256 bits)`.
+    pub name: String,
+    /// `Vulkan`, `Metal` or `Dx12`.
+    pub backend: String,
+    /// Driver name and version.
+    pub driver: String,
+    /// `DiscreteGpu`, `IntegratedGpu`, `VirtualGpu`, `Cpu` or `Other`.
+    pub kind: String,
+    /// False for software rasterisers.
+    pub hardware: bool,
+    /// Largest binding in bytes.
+    pub max_binding: u64,
+    /// Largest buffer in bytes.
+    pub max_buffer: u64,
+    /// f16 arithmetic in shaders.
+    pub f16: bool,
+    /// Subgroup operations.
+    pub subgroups: bool,
+}
+
+/// How to open a GPU.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct GpuOptions {
+    /// Keeps bounds checks, loop bounds and workgroup zeroing in shaders. Slow; for tests.
+    pub checked: bool,
+    /// Refuses allocations beyond this many bytes.
+    pub memory_limit: Option<u64>,
+}
+
+/// One opened GPU: device, queue, pools and caches. Clones share it.
+#[derive(Clone)]
+pub struct Gpu(pub(super) Arc<Inner>);
+
+pub(super) struct Inner {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    pub(super) limits: wgpu::Limits,
+    pub(super) checked: bool,
+    pub(super) small_simd: bool,
+    pub(super) pool: Mutex<Pool>,
+    pub(super) stream: Mutex<Stream>,
+    pub(super) pipelines: Mutex<Pipelines>,
+    pub(super) dispatches: AtomicU64,
+    summary: AdapterSummary,
+    health: Arc<Mutex<Health>>,
+}
+
+/// The first thing that went wrong, set by wgpu's callbacks.
+#[derive(Default)]
+struct Health {
+    lost: Option<String>,
+    fault: Option<String>,
+}
+
+/// Every adapter of this machine that can run the kernels' backends, best first.
+pub fn adapters() -> Vec<(AdapterSummary, wgpu::Adapter)> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    descriptor.flags = wgpu::InstanceFlags::empty();
+    let instance = wgpu::Instance::new(descriptor);
+    let found = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
+    let rank = |kind: wgpu::DeviceType| match kind {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    };
+    let mut found: Vec<_> = found.into_iter().map(|adapter| (adapter.get_info(), adapter)).collect();
+    found.sort_by_key(|(info, _)| rank(info.device_type));
+    found.into_iter().map(|(info, adapter)| (summarise(&info, &adapter), adapter)).collect()
+}
+
+fn summarise(info: &wgpu::AdapterInfo, adapter: &wgpu::Adapter) -> AdapterSummary {
+    let (limits, features) = (adapter.limits(), adapter.features());
+    AdapterSummary {
+        name: info.name.clone(),
+        backend: format!("{:?}", info.backend),
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+        kind: format!("{:?}", info.device_type),
+        hardware: info.device_type != wgpu::DeviceType::Cpu,
+        max_binding: limits.max_storage_buffer_binding_size,
+        max_buffer: limits.max_buffer_size,
+        f16: features.contains(wgpu::Features::SHADER_F16),
+        subgroups: features.contains(wgpu::Features::SUBGROUP),
+    }
+}
+
+impl Gpu {
+    /// Opens the `index`-th adapter of [`adapters`] with all its limits.
+    ///
+    /// Errors: `NoAdapter`; `Unsupported` without immediates (push constants) or a refused device.
+    pub fn open(index: usize, options: GpuOptions) -> Result<Gpu> {
+        let Some((summary, adapter)) = adapters().into_iter().nth(index) else {
+            return Err(Error::NoAdapter { wanted: format!("GPU number {index}") });
+        };
+        let unsupported =
+            |feature: &str| Error::Unsupported { adapter: summary.name.clone(), feature: feature.to_string() };
+        let offered = adapter.features();
+        if !offered.contains(wgpu::Features::IMMEDIATES) || adapter.limits().max_immediate_size < 128 {
+            return Err(unsupported("128 bytes of immediates (push constants)"));
+        }
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("gr2"),
+            required_features: wgpu::Features::IMMEDIATES,
+            required_limits: adapter.limits(),
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            ..Default::default()
+        };
+        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
+            .map_err(|refusal| unsupported(&format!("device: {refusal}")))?;
+
+        let health = Arc::new(Mutex::new(Health::default()));
+        let on_loss = health.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            lock(&on_loss).lost.get_or_insert(format!("{reason:?} {message}").trim().to_string());
+        });
+        let on_fault = health.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            lock(&on_fault).fault.get_or_insert(error.to_string());
+        }));
+        let pool = Pool::new(options.memory_limit);
+        Ok(Gpu(Arc::new(Inner {
+            limits: device.limits(),
+            checked: options.checked,
+            small_simd: !summary.hardware,
+            pool: Mutex::new(pool),
+            stream: Mutex::default(),
+            pipelines: Mutex::default(),
+            dispatches: AtomicU64::new(0),
+            device,
+            queue,
+            summary,
+            health,
+        })))
+    }
+
+    /// Name, driver and limits of the adapter.
+    pub fn summary(&self) -> &AdapterSummary {
+        &self.0.summary
+    }
+
+    /// True if both are the same opened device.
+    pub fn same(&self, other: &Gpu) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Largest binding in bytes, a multiple of 256: launchers split longer operands.
+    pub fn max_binding(&self) -> u64 {
+        self.0.limits.max_storage_buffer_binding_size / 256 * 256
+    }
+
+    /// True for software adapters: kernels then use small workgroups without shared memory.
+    pub fn small_simd(&self) -> bool {
+        self.0.small_simd
+    }
+
+    /// Dispatches recorded since the device was opened.
+    pub fn dispatches(&self) -> u64 {
+        self.0.dispatches.load(Ordering::Relaxed)
+    }
+
+    /// Destroys the device, as a driver reset would: everything after fails with `DeviceLost`.
+    pub fn destroy(&self) {
+        self.0.device.destroy();
+        lock(&self.0.health).lost.get_or_insert("destroyed".to_string());
+    }
+
+    /// Fails if the device is lost or wgpu reported an error since the last check.
+    pub(super) fn check(&self, op: &'static str) -> Result<()> {
+        let mut health = lock(&self.0.health);
+        if let Some(reason) = &health.lost {
+            return Err(Error::DeviceLost { op, reason: reason.clone() });
+        }
+        match health.fault.take() {
+            Some(message) => Err(Error::Gpu { op, message }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Locks; a poisoned lock is taken as it is (the state behind it is only counters and caches).
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}

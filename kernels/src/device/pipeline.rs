@@ -1,0 +1,163 @@
+//! Kernels as compiled pipelines: one compilation per kernel and device, one bind group per set of buffers.
+
+use super::gpu::{Gpu, lock};
+use crate::buffer::Bind;
+use crate::error::Result;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// How a kernel uses a binding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// `var<storage, read>`.
+    Read,
+    /// `var<storage, read_write>`.
+    Write,
+}
+
+/// An `override` constant of a shader with its two tuned values.
+#[derive(Debug, Clone, Copy)]
+pub struct Constant {
+    /// Its name in the shader.
+    pub name: &'static str,
+    /// Value on hardware GPUs.
+    pub wide: f64,
+    /// Value on software adapters, whose vectors are 4 to 16 lanes.
+    pub small: f64,
+}
+
+/// An entry point of a shader file and how to bind it. Bindings are numbered from 0 in group 0, in this order.
+#[derive(Debug)]
+pub struct Kernel {
+    /// Unique name, `file.entry`.
+    pub name: &'static str,
+    /// WGSL texts put one after the other: files of `shaders/common/`, then the op's own.
+    pub sources: &'static [&'static str],
+    /// The entry point.
+    pub entry: &'static str,
+    /// Access of each binding.
+    pub bindings: &'static [Access],
+    /// Overrides.
+    pub constants: &'static [Constant],
+    /// Bytes of the `Params` struct in `var<immediate>`.
+    pub params: usize,
+}
+
+impl Kernel {
+    /// The whole WGSL text.
+    pub fn source(&self) -> String {
+        self.sources.concat()
+    }
+
+    /// The override values on this kind of device.
+    pub fn constants(&self, small_simd: bool) -> Vec<(&'static str, f64)> {
+        self.constants.iter().map(|c| (c.name, if small_simd { c.small } else { c.wide })).collect()
+    }
+}
+
+pub(super) struct Compiled {
+    pub(super) pipeline: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+}
+
+#[derive(Default)]
+pub(super) struct Pipelines {
+    compiled: HashMap<&'static str, Arc<Compiled>>,
+    bind_groups: HashMap<(&'static str, Vec<u64>), wgpu::BindGroup>,
+}
+
+/// Bind groups kept before the cache starts over; a training step of a large model uses a few thousand.
+const BIND_GROUPS: usize = 16_384;
+
+impl Pipelines {
+    pub(super) fn forget_bind_groups(&mut self) {
+        self.bind_groups.clear();
+    }
+}
+
+impl Gpu {
+    pub(super) fn compiled(&self, kernel: &'static Kernel) -> Result<Arc<Compiled>> {
+        if let Some(found) = lock(&self.0.pipelines).compiled.get(kernel.name) {
+            return Ok(found.clone());
+        }
+        let built = Arc::new(self.compile(kernel));
+        self.check(kernel.name)?;
+        lock(&self.0.pipelines).compiled.insert(kernel.name, built.clone());
+        Ok(built)
+    }
+
+    fn compile(&self, kernel: &Kernel) -> Compiled {
+        let device = &self.0.device;
+        let source = wgpu::ShaderSource::Wgsl(kernel.source().into());
+        let descriptor = wgpu::ShaderModuleDescriptor { label: Some(kernel.name), source };
+        let module = if self.0.checked {
+            device.create_shader_module(descriptor)
+        } else {
+            // SAFETY: every index a kernel forms is guarded by its parameters, which launchers derive from the sizes
+            // they checked, and no loop is unbounded; the parity suite runs the same kernels in checked mode.
+            unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+        };
+        let entries: Vec<_> = (0u32..)
+            .zip(kernel.bindings)
+            .map(|(binding, access)| wgpu::BindGroupLayoutEntry {
+                binding,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: wgpu::BufferBindingType::Storage { read_only: *access == Access::Read },
+                    has_dynamic_offset: false,
+                    min_binding_size: None,
+                },
+                count: None,
+            })
+            .collect();
+        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some(kernel.name),
+            entries: &entries,
+        });
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(kernel.name),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: kernel.params as u32,
+        });
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(kernel.name),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some(kernel.entry),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &kernel.constants(self.0.small_simd),
+                zero_initialize_workgroup_memory: self.0.checked,
+            },
+            cache: None,
+        });
+        Compiled { pipeline, layout }
+    }
+
+    pub(super) fn bind_group(&self, kernel: &'static Kernel, compiled: &Compiled, binds: &[Bind]) -> wgpu::BindGroup {
+        let key: Vec<u64> = binds.iter().flat_map(|b| [b.memory.id, b.offset, b.bytes]).collect();
+        let mut pipelines = lock(&self.0.pipelines);
+        if pipelines.bind_groups.len() >= BIND_GROUPS {
+            pipelines.bind_groups.clear();
+        }
+        let build = || {
+            let entries: Vec<_> = (0u32..)
+                .zip(binds)
+                .map(|(binding, b)| wgpu::BindGroupEntry {
+                    binding,
+                    resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                        buffer: &b.memory.buffer,
+                        offset: b.offset,
+                        // an empty operand still needs a legal binding; its kernel reads nothing of it
+                        size: std::num::NonZeroU64::new(b.bytes.max(4)),
+                    }),
+                })
+                .collect();
+            self.0.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(kernel.name),
+                layout: &compiled.layout,
+                entries: &entries,
+            })
+        };
+        pipelines.bind_groups.entry((kernel.name, key)).or_insert_with(build).clone()
+    }
+}

@@ -1,0 +1,235 @@
+//! The command stream of a GPU: dispatches go into one open compute pass; copies close it, so order is kept.
+
+use super::gpu::{Gpu, lock};
+use super::memory::GpuMemory;
+use super::pipeline::{Access, Kernel};
+use crate::buffer::Bind;
+use crate::error::{Error, Result};
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+
+/// Dispatches recorded before a submission: enough to hide its cost, few enough to stay far from any watchdog.
+const DISPATCHES_PER_SUBMIT: usize = 256;
+/// Submissions queued before the host waits for the oldest, which bounds memory held by commands.
+const SUBMITS_IN_FLIGHT: usize = 4;
+/// Workgroups WebGPU allows along one dimension of a grid.
+const MAX_GROUPS: u64 = 65_535;
+
+#[derive(Default)]
+pub(super) struct Stream {
+    // declared before the encoder it belongs to, so that it is dropped first
+    pass: Option<wgpu::ComputePass<'static>>,
+    encoder: Option<wgpu::CommandEncoder>,
+    recorded: usize,
+    in_flight: VecDeque<wgpu::SubmissionIndex>,
+}
+
+impl Stream {
+    fn encoder(&mut self, gpu: &Gpu) -> &mut wgpu::CommandEncoder {
+        self.pass = None;
+        self.encoder.get_or_insert_with(|| gpu.0.device.create_command_encoder(&Default::default()))
+    }
+
+    fn pass(&mut self, gpu: &Gpu) -> &mut wgpu::ComputePass<'static> {
+        if self.pass.is_none() {
+            let pass = self.encoder(gpu).begin_compute_pass(&Default::default()).forget_lifetime();
+            self.pass = Some(pass);
+        }
+        self.pass.as_mut().expect("invariant: just opened")
+    }
+
+    fn submit(&mut self, gpu: &Gpu) {
+        self.pass = None;
+        self.recorded = 0;
+        if let Some(encoder) = self.encoder.take() {
+            self.in_flight.push_back(gpu.0.queue.submit([encoder.finish()]));
+        }
+        if self.in_flight.len() > SUBMITS_IN_FLIGHT
+            && let Some(oldest) = self.in_flight.pop_front()
+        {
+            // a failure to wait is a lost device, which the health check after this reports
+            let _ = gpu.0.device.poll(wgpu::PollType::Wait { submission_index: Some(oldest), timeout: None });
+        }
+    }
+}
+
+impl Gpu {
+    /// Records one dispatch of `groups` workgroups, folded to a 2-D grid (the shader unfolds and guards it with
+    /// `common/grid.wgsl`).
+    ///
+    /// Errors: `Binding` for an operand past the adapter's limit, `DeviceLost`, `Gpu`.
+    pub(crate) fn run<P: bytemuck::Pod>(
+        &self,
+        kernel: &'static Kernel,
+        binds: &[Bind],
+        params: &P,
+        groups: u64,
+    ) -> Result<()> {
+        let op = kernel.name;
+        assert_eq!(binds.len(), kernel.bindings.len(), "invariant: {op} is launched with its own bindings");
+        assert_eq!(size_of::<P>(), kernel.params, "invariant: {op} is launched with its own Params");
+        if groups == 0 {
+            return Ok(());
+        }
+        self.check(op)?;
+        let limit = self.max_binding();
+        if let Some(long) = binds.iter().find(|b| b.bytes > limit) {
+            return Err(Error::Binding { op, bytes: long.bytes, limit });
+        }
+        let aligned = self.align(op, kernel, binds)?;
+        let binds: Vec<Bind> = binds
+            .iter()
+            .zip(&aligned)
+            .map(|(bind, copy)| match copy {
+                Some(memory) => Bind { memory, offset: 0, bytes: bind.bytes },
+                None => *bind,
+            })
+            .collect();
+        let compiled = self.compiled(kernel)?;
+        let bind_group = self.bind_group(kernel, &compiled, &binds);
+        let (x, y) = fold(groups);
+        let mut stream = lock(&self.0.stream);
+        let pass = stream.pass(self);
+        pass.set_pipeline(&compiled.pipeline);
+        pass.set_bind_group(0, &bind_group, &[]);
+        pass.set_immediates(0, bytemuck::bytes_of(params));
+        pass.dispatch_workgroups(x, y, 1);
+        self.0.dispatches.fetch_add(1, Ordering::Relaxed);
+        stream.recorded += 1;
+        if stream.recorded >= DISPATCHES_PER_SUBMIT {
+            stream.submit(self);
+        }
+        Ok(())
+    }
+
+    /// Copies of the operands that start at an offset the adapter cannot bind.
+    fn align(&self, op: &'static str, kernel: &Kernel, binds: &[Bind]) -> Result<Vec<Option<GpuMemory>>> {
+        let alignment = self.0.limits.min_storage_buffer_offset_alignment as u64;
+        let mut copies = Vec::with_capacity(binds.len());
+        for (bind, access) in binds.iter().zip(kernel.bindings) {
+            copies.push(if bind.offset % alignment == 0 {
+                None
+            } else {
+                assert_eq!(*access, Access::Read, "invariant: {op} writes at aligned offsets");
+                let copy = self.allocate(op, bind.bytes)?;
+                self.copy(op, bind.memory, bind.offset, &copy, 0, bind.bytes)?;
+                Some(copy)
+            });
+        }
+        Ok(copies)
+    }
+
+    pub(crate) fn clear(&self, op: &'static str, memory: &GpuMemory) -> Result<()> {
+        self.check(op)?;
+        lock(&self.0.stream).encoder(self).clear_buffer(&memory.buffer, 0, None);
+        Ok(())
+    }
+
+    pub(crate) fn copy(
+        &self,
+        op: &'static str,
+        from: &GpuMemory,
+        from_offset: u64,
+        to: &GpuMemory,
+        to_offset: u64,
+        bytes: u64,
+    ) -> Result<()> {
+        self.check(op)?;
+        if bytes > 0 {
+            let mut stream = lock(&self.0.stream);
+            stream.encoder(self).copy_buffer_to_buffer(&from.buffer, from_offset, &to.buffer, to_offset, bytes);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn upload(&self, op: &'static str, to: &GpuMemory, data: &[u8]) -> Result<()> {
+        self.check(op)?;
+        // through pieces, so that a large tensor does not need a second copy of itself in mappable memory
+        for (i, piece) in data.chunks(STAGING).enumerate() {
+            let staging = self.staging(op, piece.len() as u64, wgpu::BufferUsages::COPY_SRC, true)?;
+            let mapped = staging.get_mapped_range_mut(..);
+            mapped.map_err(|e| Error::Gpu { op, message: e.to_string() })?.copy_from_slice(piece);
+            staging.unmap();
+            let mut stream = lock(&self.0.stream);
+            let (offset, bytes) = ((i * STAGING) as u64, piece.len() as u64);
+            stream.encoder(self).copy_buffer_to_buffer(&staging, 0, &to.buffer, offset, bytes);
+            if data.len() > STAGING {
+                stream.submit(self);
+            }
+        }
+        self.check(op)
+    }
+
+    pub(crate) fn download(&self, op: &'static str, from: &GpuMemory, offset: u64, out: &mut [u8]) -> Result<()> {
+        self.check(op)?;
+        for (i, piece) in out.chunks_mut(STAGING).enumerate() {
+            let usage = wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ;
+            let staging = self.staging(op, piece.len() as u64, usage, false)?;
+            {
+                let mut stream = lock(&self.0.stream);
+                let (start, bytes) = (offset + (i * STAGING) as u64, piece.len() as u64);
+                stream.encoder(self).copy_buffer_to_buffer(&from.buffer, start, &staging, 0, bytes);
+                stream.submit(self);
+            }
+            staging.map_async(wgpu::MapMode::Read, .., |_| {});
+            self.wait(op)?;
+            let mapped = staging.get_mapped_range(..).map_err(|e| Error::Gpu { op, message: e.to_string() })?;
+            piece.copy_from_slice(&mapped);
+        }
+        Ok(())
+    }
+
+    /// Submits what is recorded and waits for it.
+    pub(crate) fn synchronize(&self) -> Result<()> {
+        lock(&self.0.stream).submit(self);
+        self.wait("synchronize")
+    }
+
+    fn wait(&self, op: &'static str) -> Result<()> {
+        let polled = self.0.device.poll(wgpu::PollType::wait_indefinitely());
+        lock(&self.0.stream).in_flight.clear();
+        self.check(op)?;
+        polled.map(|_| ()).map_err(|e| Error::Gpu { op, message: e.to_string() })
+    }
+
+    fn staging(&self, op: &'static str, size: u64, usage: wgpu::BufferUsages, mapped: bool) -> Result<wgpu::Buffer> {
+        let scope = self.0.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let buffer = self.0.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("staging"),
+            size: size.next_multiple_of(4),
+            usage,
+            mapped_at_creation: mapped,
+        });
+        match pollster::block_on(scope.pop()) {
+            None => Ok(buffer),
+            Some(_) => {
+                let limit = "the driver has no more mappable memory".to_string();
+                Err(Error::OutOfMemory { op, bytes: size, in_use: self.memory().0, limit })
+            }
+        }
+    }
+}
+
+/// Bytes moved through mappable memory at a time.
+const STAGING: usize = 64 << 20;
+
+/// `groups` workgroups as a grid of at most 65,535 along x.
+fn fold(groups: u64) -> (u32, u32) {
+    let y = groups.div_ceil(MAX_GROUPS);
+    let x = groups.div_ceil(y);
+    (x as u32, y as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fold;
+
+    #[test]
+    fn grids_fold_within_the_limit_and_cover_every_group() {
+        for groups in [1, 65_535, 65_536, 70_001, 10_000_000u64] {
+            let (x, y) = fold(groups);
+            assert!(x <= 65_535 && y <= 65_535);
+            assert!(x as u64 * y as u64 >= groups && x as u64 * (y as u64 - 1) < groups);
+        }
+    }
+}

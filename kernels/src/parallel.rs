@@ -1,0 +1,62 @@
+//! How CPU twins spread rows over threads.
+
+use crate::real::simd;
+use rayon::prelude::*;
+
+/// Elements below which splitting costs more than it saves.
+const SERIAL: usize = 8 << 10;
+
+/// Rows one task takes at least.
+fn grain(cols: usize) -> usize {
+    (SERIAL / cols.max(1)).max(1)
+}
+
+/// Calls `f(row, y)` for every row of `y` (rows, cols), in parallel, compiled for the widest vectors.
+pub(crate) fn rows<T: Send>(y: &mut [T], cols: usize, f: impl Fn(usize, &mut [T]) + Sync + Send) {
+    if cols == 0 {
+        return;
+    }
+    y.par_chunks_mut(cols * grain(cols)).enumerate().for_each(|(block, ys)| {
+        simd(
+            #[inline(always)]
+            || {
+                for (i, y) in ys.chunks_exact_mut(cols).enumerate() {
+                    f(block * grain(cols) + i, y);
+                }
+            },
+        )
+    });
+}
+
+/// As [`rows`] for two outputs with the same number of rows.
+pub(crate) fn rows2<T: Send, U: Send>(
+    (y, y_cols): (&mut [T], usize),
+    (z, z_cols): (&mut [U], usize),
+    f: impl Fn(usize, &mut [T], &mut [U]) + Sync + Send,
+) {
+    if y_cols == 0 || z_cols == 0 {
+        return;
+    }
+    let grain = grain(y_cols.max(z_cols));
+    let blocks = y.par_chunks_mut(y_cols * grain).zip(z.par_chunks_mut(z_cols * grain));
+    blocks.enumerate().for_each(|(block, (ys, zs))| {
+        simd(
+            #[inline(always)]
+            || {
+                for (i, (y, z)) in ys.chunks_exact_mut(y_cols).zip(zs.chunks_exact_mut(z_cols)).enumerate() {
+                    f(block * grain + i, y, z);
+                }
+            },
+        )
+    });
+}
+
+/// Splits `y` into blocks of elements for element-wise work: `f(start, block)`.
+pub(crate) fn blocks<T: Send>(y: &mut [T], f: impl Fn(usize, &mut [T]) + Sync + Send) {
+    y.par_chunks_mut(SERIAL).enumerate().for_each(|(block, ys)| {
+        simd(
+            #[inline(always)]
+            || f(block * SERIAL, ys),
+        )
+    });
+}

@@ -1,0 +1,79 @@
+//! Sizes of a tensor's dimensions.
+
+use crate::error::{Error, Result};
+
+/// Sizes of the dimensions, outermost first.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Shape(Vec<usize>);
+
+impl Shape {
+    /// Number of elements: 1 for a scalar.
+    pub fn len(&self) -> usize {
+        self.0.iter().product()
+    }
+
+    /// True if some dimension is zero.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The two sizes of a matrix.
+    ///
+    /// Errors: `Shape` naming `op` for any other rank.
+    pub fn dims2(&self, op: &'static str) -> Result<(usize, usize)> {
+        match self.0[..] {
+            [a, b] => Ok((a, b)),
+            _ => Err(Error::Shape { op, problem: format!("expected two dimensions, got {self}") }),
+        }
+    }
+
+    /// The three sizes of a rank-3 tensor.
+    ///
+    /// Errors: `Shape` naming `op` for any other rank.
+    pub fn dims3(&self, op: &'static str) -> Result<(usize, usize, usize)> {
+        match self.0[..] {
+            [a, b, c] => Ok((a, b, c)),
+            _ => Err(Error::Shape { op, problem: format!("expected three dimensions, got {self}") }),
+        }
+    }
+
+    /// Flattened to rows of the last dimension: (R, C). A scalar is (1, 1).
+    pub fn rows(&self) -> (usize, usize) {
+        let cols = self.0.last().copied().unwrap_or(1);
+        (self.0[..self.0.len().saturating_sub(1)].iter().product(), cols)
+    }
+}
+
+impl std::ops::Deref for Shape {
+    type Target = [usize];
+    fn deref(&self) -> &[usize] {
+        &self.0
+    }
+}
+
+impl<const N: usize> From<[usize; N]> for Shape {
+    fn from(sizes: [usize; N]) -> Shape {
+        Shape(sizes.to_vec())
+    }
+}
+impl From<Vec<usize>> for Shape {
+    fn from(sizes: Vec<usize>) -> Shape {
+        Shape(sizes)
+    }
+}
+impl From<&[usize]> for Shape {
+    fn from(sizes: &[usize]) -> Shape {
+        Shape(sizes.to_vec())
+    }
+}
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+impl std::fmt::Debug for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}

@@ -1,0 +1,70 @@
+//! Every kernel's WGSL: naga validates it, its `Params` and bindings are what the launcher says, and it translates to
+//! SPIR-V, MSL and HLSL.
+
+use gr2_kernels::device::{Access, Kernel};
+use naga::back::{hlsl, msl, pipeline_constants, spv};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+
+fn validate(module: &naga::Module, name: &str) -> ModuleInfo {
+    let capabilities = Capabilities::IMMEDIATES;
+    Validator::new(ValidationFlags::all(), capabilities)
+        .validate(module)
+        .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string("")))
+}
+
+fn check(kernel: &'static Kernel, small_simd: bool) {
+    let name = kernel.name;
+    let source = kernel.source();
+    let module = naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&source)));
+    let info = validate(&module, name);
+    let constants = kernel.constants(small_simd).into_iter().map(|(k, v)| (k.to_string(), v)).collect();
+    let stage = (naga::ShaderStage::Compute, kernel.entry);
+    let (module, info) = pipeline_constants::process_overrides(&module, &info, Some(stage), &constants)
+        .unwrap_or_else(|e| panic!("{name}: overrides: {e}"));
+    let entry = module.entry_points.iter().position(|e| e.name == kernel.entry);
+    let entry = entry.unwrap_or_else(|| panic!("{name}: no entry point {}", kernel.entry));
+
+    let mut bound = vec![None; kernel.bindings.len()];
+    for (handle, variable) in module.global_variables.iter() {
+        if info.get_entry_point(entry)[handle].is_empty() {
+            continue;
+        }
+        match variable.space {
+            naga::AddressSpace::Immediate => {
+                let size = module.types[variable.ty].inner.size(module.to_ctx());
+                assert_eq!(size as usize, kernel.params, "{name}: Params in WGSL and Rust differ in size");
+            }
+            naga::AddressSpace::Storage { access } => {
+                let binding = variable.binding.as_ref().expect("storage has a binding").binding as usize;
+                assert!(binding < bound.len(), "{name}: binding {binding} is not in the launcher");
+                let write = access.contains(naga::StorageAccess::STORE);
+                bound[binding] = Some(if write { Access::Write } else { Access::Read });
+            }
+            _ => {}
+        }
+    }
+    for (i, (found, expected)) in bound.iter().zip(kernel.bindings).enumerate() {
+        assert_eq!(*found, Some(*expected), "{name}: access of binding {i} in WGSL and in the launcher");
+    }
+
+    spv::write_vec(&module, &info, &spv::Options::default(), None).unwrap_or_else(|e| panic!("{name}: SPIR-V: {e}"));
+    let options = msl::Options { fake_missing_bindings: true, lang_version: (2, 4), ..Default::default() };
+    msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
+        .unwrap_or_else(|e| panic!("{name}: MSL: {e}"));
+    let mut text = String::new();
+    let target = hlsl::BindTarget { space: 1, register: 0, ..Default::default() };
+    let options = hlsl::Options { immediates_target: Some(target), ..Default::default() };
+    let pipeline = hlsl::PipelineOptions::default();
+    let mut writer = hlsl::Writer::new(&mut text, &options, &pipeline);
+    writer.write(&module, &info, None).unwrap_or_else(|e| panic!("{name}: HLSL: {e}"));
+}
+
+#[test]
+fn every_shader_is_valid_matches_its_launcher_and_translates() {
+    let kernels = gr2_kernels::kernels();
+    assert!(!kernels.is_empty());
+    for kernel in kernels {
+        check(kernel, false);
+        check(kernel, true);
+    }
+}

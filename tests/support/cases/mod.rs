@@ -1,0 +1,34 @@
+//! The case table: one row per op and interesting shape. A row feeds GPU-against-twin parity (`tests/parity.rs`) and
+//! the gradient check in f64 (`tests/gradcheck.rs`).
+
+mod softmax;
+
+use gr2::Result;
+use gr2::autograd::{Tape, Var};
+use gr2::tensor::Shape;
+use gr2_kernels::Device;
+
+/// A differentiable op applied to inputs of given shapes.
+pub struct Case {
+    /// `op shape`, shown in failures.
+    pub name: String,
+    /// Shapes of the inputs.
+    pub inputs: Vec<Shape>,
+    /// Inputs are uniform in (-scale, scale).
+    pub scale: f64,
+    /// Largest GPU error relative to the largest magnitude of each output, from the length of the op's sums.
+    pub tolerance: f64,
+    /// Applies the op.
+    pub run: Box<dyn Fn(&Device, &Tape, &[Var]) -> Result<Var>>,
+}
+
+/// Error of a sum of `n` f32 products taken in some order, relative to the largest magnitude: the random-walk bound
+/// `√n ε` with a factor for the functions around it.
+pub fn sum_tolerance(n: usize) -> f64 {
+    16.0 * (n as f64).sqrt() * f32::EPSILON as f64
+}
+
+/// Every row.
+pub fn all() -> Vec<Case> {
+    [softmax::cases()].into_iter().flatten().collect()
+}

@@ -1,0 +1,58 @@
+//! What the engine's tests share: the case table, the GPU of this process, and comparison with useful messages.
+#![allow(dead_code)] // every test binary uses its own part of this module
+
+pub mod cases;
+
+use gr2_kernels::{Device, GpuOptions};
+use std::sync::OnceLock;
+
+/// The GPU of this test process, opened once with shader checks on. Without an adapter the test is skipped aloud, or
+/// fails if `REQUIRE_GPU=1`.
+pub fn gpu(test: &str) -> Option<Device> {
+    static GPU: OnceLock<Option<Device>> = OnceLock::new();
+    let options = GpuOptions { checked: true, memory_limit: None };
+    let device = GPU.get_or_init(|| match Device::open("gpu", options) {
+        Ok(device) => Some(device),
+        Err(error) => {
+            assert!(std::env::var("REQUIRE_GPU").as_deref() != Ok("1"), "REQUIRE_GPU=1 and {error}");
+            None
+        }
+    });
+    if device.is_none() {
+        println!("{test}: skipped, no Vulkan, Metal or DX12 adapter");
+    }
+    device.clone()
+}
+
+/// Largest error of `found` relative to the largest magnitude of `expected`, with its index.
+pub fn worst_error(found: &[f64], expected: &[f64]) -> (f64, usize) {
+    assert_eq!(found.len(), expected.len(), "lengths differ");
+    let scale = expected.iter().filter(|e| e.is_finite()).fold(1e-30f64, |m, e| m.max(e.abs()));
+    let mut worst = (0.0, 0);
+    for (i, (f, e)) in found.iter().zip(expected).enumerate() {
+        let error = match (f.is_nan(), e.is_nan()) {
+            (true, true) => 0.0,
+            (false, false) if f == e => 0.0,
+            (false, false) => (f - e).abs() / scale,
+            _ => f64::INFINITY,
+        };
+        if error > worst.0 {
+            worst = (error, i);
+        }
+    }
+    worst
+}
+
+/// Asserts that `found` is within `tolerance` of `expected`, relative to the largest magnitude; names the worst.
+pub fn assert_close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
+    let (error, at) = worst_error(found, expected);
+    let pair = || format!("found {} expected {}", found[at], expected[at]);
+    assert!(error <= tolerance, "{what}: error {error:.3e} > {tolerance:.1e} at {at}: {}", pair());
+}
+
+/// Numbers in (-1, 1) that depend on nothing but the seed.
+pub fn numbers(seed: u64, len: usize) -> Vec<f64> {
+    use rand::RngExt;
+    let mut rng = gr2::tensor::stream(seed, "test numbers", 0, 0);
+    (0..len).map(|_| rng.random::<f64>() * 2.0 - 1.0).collect()
+}
