@@ -4,5 +4,6 @@
 #![deny(missing_docs)]
 
 pub mod error;
+pub mod sid;
 
 pub use error::{Error, Result};
