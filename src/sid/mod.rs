@@ -1,0 +1,47 @@
+//! Semantic identifiers: from item texts to a short tuple of codes per item, shared prefixes meaning shared content.
+//!
+//! | file | does |
+//! |---|---|
+//! | `tfidf`, `svd` | built-in text embedding: hashed TF-IDF, then a randomised truncated SVD ([`embed_texts`] joins them) |
+//! | `import` | a user's own embeddings from `.npy` or `.safetensors` |
+//! | `cooccurrence` | items bought together, and mixing that signal into embeddings |
+//! | `kmeans`, `codebooks` | k-means, residual k-means and the codebooks they give |
+//! | `codes`, `sid_file` | the catalogue's identifiers, reading and writing them |
+//! | `last_level` | makes every identifier unique by choosing last codes inside each prefix |
+//! | `uniqueness` | how unique the identifiers are and how well each level is used |
+//! | `trie` | which codes may follow a prefix, and which item an identifier stands for |
+//! | `embeddings`, `csr`, `dense`, `tokens`, `stream` | vectors, sparse and small dense algebra, words and random streams under all of it |
+//!
+//! Everything here gives the same bits for the same seed, whatever the number of threads: sums run over pieces whose
+//! borders depend on the data alone. Random streams are keyed by seed and name.
+
+mod codebooks;
+mod codes;
+mod cooccurrence;
+mod csr;
+mod dense;
+mod embeddings;
+mod import;
+mod kmeans;
+mod last_level;
+mod sid_file;
+mod stream;
+mod svd;
+mod tfidf;
+mod tokens;
+mod trie;
+mod uniqueness;
+
+pub use codebooks::Codebooks;
+pub use codes::{SemanticIds, level_name, sid_text};
+pub use cooccurrence::{CooccurrenceConfig, neighbours, smooth};
+pub use csr::Csr;
+pub use embeddings::Embeddings;
+pub use import::{read_embeddings, write_embeddings};
+pub use kmeans::{Kmeans, KmeansConfig, ResidualKmeans, kmeans, residual_kmeans};
+pub use last_level::{LastLevel, LastLevelReport, assign_last_level};
+pub use sid_file::{read_index_json, read_jsonl, write_index_json, write_jsonl};
+pub use svd::{Svd, SvdConfig, truncated_svd};
+pub use tfidf::{FieldConfig, ItemText, TextReport, Tfidf, TfidfConfig, embed_texts, tfidf};
+pub use trie::{Node, Trie};
+pub use uniqueness::{LevelUsage, UniquenessReport, uniqueness};
