@@ -9,4 +9,6 @@ pub mod tensor;
 pub mod autograd;
 pub mod ops;
 
+pub mod data;
+
 pub use error::{Error, Result};

@@ -1,0 +1,38 @@
+//! Purchase histories and item texts: importers, filters, the split, and a synthetic shop.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`dataset`] | `Item`, `Catalogue`, `User`, `Dataset`: what every later stage reads |
+//! | `config` | `DataConfig`, and `import`, which dispatches on the layout |
+//! | `lcrec`, `amazon2014`, `amazon2018`, `amazon2023` | one importer a layout; `amazon` holds what the three share |
+//! | `fields`, `clean`, `python_literal`, `ratings`, [`lines`] | reading records: fields of changing type, markup, literals, CSV, lines |
+//! | `assemble`, `kcore`, `counts` | filters, and the account of everything they leave out |
+//! | `split` | leave-one-out, and the `Protocol` printed beside metrics |
+//! | `files` | `Dataset::write` and `Dataset::read` |
+//! | [`shop`] | the synthetic shop, whose best possible ranking is known exactly |
+
+mod amazon;
+mod amazon2014;
+mod amazon2018;
+mod amazon2023;
+mod assemble;
+mod clean;
+mod config;
+mod counts;
+pub mod dataset;
+mod fields;
+mod files;
+mod kcore;
+mod lcrec;
+pub mod lines;
+mod python_literal;
+mod ratings;
+pub mod shop;
+mod split;
+
+pub use config::{DataConfig, MissingText, Repeats, Source, import};
+pub use counts::ImportCounts;
+pub use dataset::{Catalogue, Dataset, Item, User};
+pub use kcore::{KCore, k_core};
+pub use shop::{Shop, ShopConfig};
+pub use split::{Part, Protocol, Split};

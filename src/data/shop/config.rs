@@ -1,0 +1,113 @@
+//! Size and probabilities of the synthetic shop.
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::shop::words::{BANDS, BRANDS, CATEGORIES, VARIANTS};
+use crate::error::{Error, Result};
+
+/// Configuration of the synthetic shop. The defaults are choices of this project, made so that a slate of ten holds the
+/// next purchase often but its place in it depends on complement, brand and price band together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ShopConfig {
+    /// Seed of catalogue and customers.
+    pub seed: u64,
+    /// Customers.
+    pub users: u32,
+    /// Items; with the defaults one to three on a shelf (category, brand, band).
+    pub items: u32,
+    /// Categories in the ring of complements, at most 14.
+    pub categories: u32,
+    /// Brands, at most 12.
+    pub brands: u32,
+    /// Probability that the next purchase is of the complementary category; else any category.
+    pub p_complement: f64,
+    /// Probability that it is of a preferred brand; else any brand.
+    pub p_brand: f64,
+    /// Probability that it is in the preferred price band; else any band.
+    pub p_band: f64,
+    /// Probability that a customer has two preferred brands instead of one.
+    pub p_two_brands: f64,
+    /// Popularity of brand number r as a favourite falls with r to the power of minus this; 0 = all alike.
+    pub brand_skew: f64,
+    /// Fewest purchases of a customer.
+    pub min_purchases: u32,
+    /// Most purchases of a customer.
+    pub max_purchases: u32,
+}
+
+impl Default for ShopConfig {
+    fn default() -> ShopConfig {
+        ShopConfig {
+            seed: 17,
+            users: 3000,
+            items: 600,
+            categories: 12,
+            brands: 10,
+            p_complement: 0.8,
+            p_brand: 0.85,
+            p_band: 0.8,
+            p_two_brands: 0.3,
+            brand_skew: 0.5,
+            min_purchases: 6,
+            max_purchases: 12,
+        }
+    }
+}
+
+impl ShopConfig {
+    /// Checks every value.
+    ///
+    /// Errors: `Config` naming the field.
+    pub fn validate(&self) -> Result<()> {
+        let fail = |field: &str, problem: String| {
+            Err(Error::Config { field: format!("data.shop.{field}"), problem, hint: None })
+        };
+        let within = |field: &str, value: u32, low: u32, high: u32| match (low..=high).contains(&value) {
+            true => Ok(()),
+            false => fail(field, format!("{value}, expected {low} to {high}")),
+        };
+        within("categories", self.categories, 2, CATEGORIES.len() as u32)?;
+        within("brands", self.brands, 2, BRANDS.len() as u32)?;
+        let shelves = self.categories * self.brands * BANDS.len() as u32;
+        // Two items a category: the one bought last cannot be bought again at once.
+        within("items", self.items, 2 * self.categories, shelves * VARIANTS)?;
+        within("users", self.users, 1, u32::MAX - 1)?;
+        within("min_purchases", self.min_purchases, 1, 1000)?;
+        within("max_purchases", self.max_purchases, self.min_purchases, 1000)?;
+        for (field, value) in [
+            ("p_complement", self.p_complement),
+            ("p_brand", self.p_brand),
+            ("p_band", self.p_band),
+            ("p_two_brands", self.p_two_brands),
+        ] {
+            if !(0.0..=1.0).contains(&value) {
+                return fail(field, format!("{value}, expected a probability from 0 to 1"));
+            }
+        }
+        if !(0.0..=4.0).contains(&self.brand_skew) {
+            return fail("brand_skew", format!("{}, expected 0 to 4", self.brand_skew));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_values_name_their_field() {
+        let message = |edit: fn(&mut ShopConfig)| {
+            let mut config = ShopConfig::default();
+            edit(&mut config);
+            config.validate().unwrap_err().to_string()
+        };
+        assert_eq!(message(|c| c.brands = 13), "config: data.shop.brands: 13, expected 2 to 12");
+        assert_eq!(message(|c| c.items = 23), "config: data.shop.items: 23, expected 24 to 11520");
+        assert_eq!(message(|c| c.max_purchases = 5), "config: data.shop.max_purchases: 5, expected 6 to 1000");
+        assert!(message(|c| c.p_band = f64::NAN).starts_with("config: data.shop.p_band: NaN, expected a probability"));
+        assert!(message(|c| c.brand_skew = -1.0).starts_with("config: data.shop.brand_skew"));
+        assert!(toml::from_str::<ShopConfig>("noise = 1").is_err());
+    }
+}
