@@ -15,7 +15,8 @@ fn validate(module: &naga::Module, name: &str) -> ModuleInfo {
 fn check(kernel: &'static Kernel, small_simd: bool) {
     let name = kernel.name;
     let source = kernel.source();
-    let module = naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&source)));
+    let module =
+        naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&source)));
     let info = validate(&module, name);
     let constants = kernel.constants(small_simd).into_iter().map(|(k, v)| (k.to_string(), v)).collect();
     let stage = (naga::ShaderStage::Compute, kernel.entry);

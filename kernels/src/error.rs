@@ -23,7 +23,9 @@ pub enum Error {
     },
 
     /// A buffer could not be allocated.
-    #[error("{op}: out of memory: {bytes} more bytes with {in_use} in use, {limit}\n  hint: a smaller batch, context or model needs less")]
+    #[error(
+        "{op}: out of memory: {bytes} more bytes with {in_use} in use, {limit}\n  hint: a smaller batch, context or model needs less"
+    )]
     OutOfMemory {
         /// The op that asked.
         op: &'static str,

@@ -28,6 +28,7 @@ mod parallel;
 pub mod real;
 
 pub mod elementwise;
+pub mod matmul;
 pub mod softmax;
 
 pub use buffer::{Buffer, Dtype, Element};
@@ -40,5 +41,8 @@ const REDUCE_WIDTH: device::Constant = device::Constant { name: "WG", wide: 256.
 
 /// Every kernel of the crate, for the tests that validate and translate each shader.
 pub fn kernels() -> Vec<&'static device::Kernel> {
-    vec![&softmax::FORWARD, &softmax::BACKWARD]
+    let mut all = vec![&softmax::FORWARD, &softmax::BACKWARD];
+    all.extend(elementwise::KERNELS);
+    all.extend(matmul::KERNELS.as_flattened());
+    all
 }

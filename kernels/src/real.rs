@@ -5,7 +5,9 @@ use std::ops::{AddAssign, DivAssign, MulAssign, SubAssign};
 use std::sync::LazyLock;
 
 /// A floating-point type of the CPU twins: f32 for work, f64 for gradient checks.
-pub trait Real: num_traits::Float + Element + AddAssign + SubAssign + MulAssign + DivAssign + Default + 'static {
+pub trait Real:
+    num_traits::Float + Element + AddAssign + SubAssign + MulAssign + DivAssign + Default + 'static
+{
     /// Rounds an f64 to this type.
     fn of(x: f64) -> Self;
     /// Widens to f64.

@@ -109,7 +109,8 @@ impl Tape {
         let mut gradients: Vec<Option<Tensor>> = nodes.iter().map(|_| None).collect();
         for (y, seed) in seeds {
             let Some(node) = y.node.filter(|_| y.tensor.shape() == seed.shape()) else {
-                let problem = format!("seed {} for an output {}, tracked: {}", seed.shape(), y.tensor.shape(), y.tracked());
+                let problem =
+                    format!("seed {} for an output {}, tracked: {}", seed.shape(), y.tensor.shape(), y.tracked());
                 return Err(Error::Shape { op: "backward", problem });
             };
             add(&mut gradients[node], seed.clone())?;

@@ -1,5 +1,29 @@
 //! Differentiable ops, one file each: check shapes, call the kernel, record the way back.
 
+mod add;
+mod linear;
+mod matmul;
+mod mul;
+mod scale;
 mod softmax;
+mod sub;
 
+pub use add::add;
+pub use linear::linear;
+pub use matmul::matmul;
+pub use mul::mul;
+pub use scale::scale;
 pub use softmax::softmax;
+pub use sub::sub;
+
+use crate::autograd::Var;
+use crate::error::{Error, Result};
+
+/// Fails unless both have one shape.
+fn same_shape(op: &'static str, a: &Var, b: &Var) -> Result<()> {
+    let (a, b) = (a.tensor().shape(), b.tensor().shape());
+    if a == b {
+        return Ok(());
+    }
+    Err(Error::Shape { op, problem: format!("shapes differ: a is {a}, b is {b}") })
+}

@@ -62,9 +62,7 @@ impl Device {
     pub(crate) fn expect_all(&self, op: &'static str, buffers: &[&crate::Buffer]) -> Result<()> {
         match buffers.iter().find(|b| !b.device().same(self)) {
             None => Ok(()),
-            Some(b) => {
-                Err(Error::DeviceMismatch { op, first: self.to_string(), second: b.device().to_string() })
-            }
+            Some(b) => Err(Error::DeviceMismatch { op, first: self.to_string(), second: b.device().to_string() }),
         }
     }
 

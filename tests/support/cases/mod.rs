@@ -1,12 +1,17 @@
 //! The case table: one row per op and interesting shape. A row feeds GPU-against-twin parity (`tests/parity.rs`) and
 //! the gradient check in f64 (`tests/gradcheck.rs`).
 
+mod elementwise;
+mod matmul;
 mod softmax;
 
 use gr2::Result;
 use gr2::autograd::{Tape, Var};
 use gr2::tensor::Shape;
 use gr2_kernels::Device;
+
+/// How a case applies its op.
+pub type Run = Box<dyn Fn(&Device, &Tape, &[Var]) -> Result<Var>>;
 
 /// A differentiable op applied to inputs of given shapes.
 pub struct Case {
@@ -19,7 +24,7 @@ pub struct Case {
     /// Largest GPU error relative to the largest magnitude of each output, from the length of the op's sums.
     pub tolerance: f64,
     /// Applies the op.
-    pub run: Box<dyn Fn(&Device, &Tape, &[Var]) -> Result<Var>>,
+    pub run: Run,
 }
 
 /// Error of a sum of `n` f32 products taken in some order, relative to the largest magnitude: the random-walk bound
@@ -30,5 +35,5 @@ pub fn sum_tolerance(n: usize) -> f64 {
 
 /// Every row.
 pub fn all() -> Vec<Case> {
-    [softmax::cases()].into_iter().flatten().collect()
+    [elementwise::cases(), matmul::cases(), softmax::cases()].into_iter().flatten().collect()
 }

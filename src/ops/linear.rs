@@ -1,0 +1,60 @@
+//! A linear layer without bias.
+
+use crate::autograd::{Backward, Tape, Var};
+use crate::error::{Error, Result};
+use crate::tensor::{Shape, Tensor};
+use gr2_kernels::matmul::{Layout, Matmul, matmul};
+
+/// `y = x wᵀ` along the last dimension.
+///
+/// Shapes: `x` (…, in), `w` (out, in), `y` (…, out).
+/// Errors: `Shape` if the inner dimensions differ.
+/// Source: torch.nn.functional.linear.
+pub fn linear(tape: &Tape, x: &Var, w: &Var) -> Result<Var> {
+    const OP: &str = "linear";
+    let (rows, inner) = x.tensor().shape().rows();
+    let (out, w_inner) = w.tensor().shape().dims2(OP)?;
+    let mut shape = x.tensor().shape().to_vec();
+    let (Some(last), true) = (shape.last_mut(), inner == w_inner) else {
+        let problem = format!("inner dimensions differ: x is {}, w is {}", x.tensor().shape(), w.tensor().shape());
+        return Err(Error::Shape { op: OP, problem });
+    };
+    *last = out;
+    let spec = Matmul::one(Layout::Nt, rows, out, inner);
+    let y = matmul(x.tensor().buffer(), w.tensor().buffer(), &spec)?;
+    let y = Tensor::new(y, shape)?;
+    Ok(tape.record(y, &[x, w], || Linear {
+        x_shape: x.tensor().shape().clone(),
+        w_shape: w.tensor().shape().clone(),
+        x: w.tracked().then(|| x.tensor().clone()),
+        w: x.tracked().then(|| w.tensor().clone()),
+    }))
+}
+
+struct Linear {
+    x_shape: Shape,
+    w_shape: Shape,
+    /// Kept for w's gradient.
+    x: Option<Tensor>,
+    /// Kept for x's gradient.
+    w: Option<Tensor>,
+}
+
+impl Backward for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    /// `dx = dy w`, `dw = dyᵀ x`.
+    fn backward(&self, dy: &Tensor) -> Result<Vec<Option<Tensor>>> {
+        let (rows, inner) = self.x_shape.rows();
+        let out = self.w_shape[0];
+        let product = |layout, m, n, k, a: &Tensor, b: &Tensor, shape: &Shape| {
+            let spec = Matmul::one(layout, m, n, k);
+            Tensor::new(matmul(a.buffer(), b.buffer(), &spec)?, shape.clone())
+        };
+        let dx = self.w.as_ref().map(|w| product(Layout::Nn, rows, inner, out, dy, w, &self.x_shape)).transpose()?;
+        let dw = self.x.as_ref().map(|x| product(Layout::Tn, out, inner, rows, dy, x, &self.w_shape)).transpose()?;
+        Ok(vec![dx, dw])
+    }
+}
