@@ -28,6 +28,7 @@ mod parallel;
 pub mod real;
 
 pub mod elementwise;
+pub mod rms_norm;
 pub mod softmax;
 
 pub use buffer::{Buffer, Dtype, Element};
@@ -40,5 +41,13 @@ const REDUCE_WIDTH: device::Constant = device::Constant { name: "WG", wide: 256.
 
 /// Every kernel of the crate, for the tests that validate and translate each shader.
 pub fn kernels() -> Vec<&'static device::Kernel> {
-    vec![&softmax::FORWARD, &softmax::BACKWARD]
+    vec![
+        &rms_norm::FORWARD,
+        &rms_norm::FORWARD_ADD,
+        &rms_norm::BACKWARD,
+        &rms_norm::WEIGHT_PARTIALS,
+        &rms_norm::WEIGHT_TOTAL,
+        &softmax::FORWARD,
+        &softmax::BACKWARD,
+    ]
 }

@@ -1,6 +1,7 @@
 //! The case table: one row per op and interesting shape. A row feeds GPU-against-twin parity (`tests/parity.rs`) and
 //! the gradient check in f64 (`tests/gradcheck.rs`).
 
+mod rms_norm;
 mod softmax;
 
 use gr2::Result;
@@ -30,5 +31,5 @@ pub fn sum_tolerance(n: usize) -> f64 {
 
 /// Every row.
 pub fn all() -> Vec<Case> {
-    [softmax::cases()].into_iter().flatten().collect()
+    [rms_norm::cases(), softmax::cases()].into_iter().flatten().collect()
 }
