@@ -1,7 +1,7 @@
 //! Chat templates: the Jinja programs that turn messages into the text a model was trained on.
 //!
 //! Templates run in `minijinja` set up as transformers sets up Jinja2: blocks trimmed, Python's string methods, Python's
-//! JSON separators, `raise_exception`.
+//! JSON separators, loop controls, `raise_exception`. There is no `strftime_now`: a prompt must not depend on the day.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -86,6 +86,8 @@ impl ChatTemplate {
         environment.set_lstrip_blocks(true);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_filter("tojson", tojson);
+        // In Jinja2 `none` is not iterable; templates rely on it to skip tools.
+        environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
         environment.add_function(
             "raise_exception",
             |message: String| -> std::result::Result<Value, minijinja::Error> {
@@ -230,6 +232,11 @@ mod tests {
         assert_eq!(inline("{{ [1]|tojson(indent=2) }}").unwrap(), "[\n  1\n]");
         assert_eq!(inline("{{ messages[0].content.strip('.').upper() }}").unwrap(), "RANK");
         assert_eq!(inline("{% if tools %}t{% endif %}\n  {% if true %}\nx\n  {% endif %}\ny").unwrap(), "x\ny");
+        assert_eq!(
+            inline("{% for m in messages %}{% if loop.index0 == 1 %}{% break %}{% endif %}x{% endfor %}").unwrap(),
+            "x"
+        );
+        assert_eq!(inline("{{ tools is iterable }} {{ messages is iterable }}").unwrap(), "False True");
         assert_eq!(inline("{{ bos_token }}|{{ enable_thinking }}").unwrap(), "|False");
     }
 

@@ -61,9 +61,14 @@ impl ChatTemplate {
     /// Ids of a prompt: the chat so far with its generation prompt.
     ///
     /// Errors: as [`ChatTemplate::encode_chat`].
-    pub fn encode_prompt(&self, tokenizer: &Tokenizer, messages: &[Message], thinking: bool) -> Result<Vec<u32>> {
+    pub fn encode_prompt(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &[Message],
+        enable_thinking: bool,
+    ) -> Result<Vec<u32>> {
         refuse_control_tokens(tokenizer, messages)?;
-        tokenizer.encode_rendered(&self.render(messages, true, thinking)?)
+        tokenizer.encode_rendered(&self.render(messages, true, enable_thinking)?)
     }
 
     /// Ids of a chat, with the range of every answer.
@@ -72,13 +77,18 @@ impl ChatTemplate {
     /// precedes the range: training sees the ids that generation will.
     /// Errors: `Text` if a message contains a special token, if the template rewrites earlier turns, or if a token
     /// lies across the beginning of an answer.
-    pub fn encode_chat(&self, tokenizer: &Tokenizer, messages: &[Message], thinking: bool) -> Result<EncodedChat> {
+    pub fn encode_chat(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &[Message],
+        enable_thinking: bool,
+    ) -> Result<EncodedChat> {
         refuse_control_tokens(tokenizer, messages)?;
-        let text = self.render(messages, false, thinking)?;
+        let text = self.render(messages, false, enable_thinking)?;
         let (ids, offsets) = tokenizer.encode_with_offsets(&text)?;
         let mut spans = Vec::new();
         for (i, _) in messages.iter().enumerate().filter(|(_, m)| m.role == "assistant") {
-            let prompt_text = self.render(&messages[..i], true, thinking)?;
+            let prompt_text = self.render(&messages[..i], true, enable_thinking)?;
             let prompt = tokenizer.encode_rendered(&prompt_text)?;
             if !ids.starts_with(&prompt) || !text.starts_with(&prompt_text) {
                 return Err(not_a_prefix(i, &prompt, &ids));
