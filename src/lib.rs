@@ -9,6 +9,8 @@ pub mod tensor;
 pub mod autograd;
 pub mod ops;
 
+pub mod text;
+
 pub mod data;
 
 pub use error::{Error, Result};

@@ -78,7 +78,7 @@ mod tests {
         let names = (("reviews_Beauty_5.json", REVIEWS), ("meta_Beauty.json", metadata.as_str()));
         let error = import_texts(Source::Amazon2014, names.0, names.1, |_| ()).unwrap_err().to_string();
         assert!(
-            error.ends_with("meta_Beauty.json:2: expected a Python dict with asin and title: expected `,` or `}`, found `'` (column 66)"),
+            error.ends_with("meta_Beauty.json:2: expected a Python dict with asin and title: expected `,` or `}`, found `'` (column 62)"),
             "{error}"
         );
     }

@@ -94,10 +94,10 @@ impl Buyers {
 
 #[cfg(test)]
 mod tests {
-    use rand::{RngExt, SeedableRng};
-    use rand_chacha::ChaCha8Rng;
+    use rand::RngExt;
 
     use super::*;
+    use crate::tensor::stream;
 
     fn users(lists: &[&[u32]]) -> Vec<User> {
         lists.iter().enumerate().map(|(u, items)| User { key: u.to_string(), items: items.to_vec() }).collect()
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn agrees_with_sweeping_until_stable() {
-        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let mut rng = stream(7, "test", 0, 0);
         let mut partial = 0;
         for _ in 0..40 {
             let lists: Vec<Vec<u32>> = (0..30)

@@ -198,7 +198,7 @@ where
             path: path.to_owned(),
             line: Some(source.line() as u64),
             problem: format!("{said} (column {})", source.column()),
-            hint: source.is_eof().then(|| "the file is cut off; fetch it again".to_owned()),
+            hint: said.contains("EOF while parsing").then(|| "the file is cut off; fetch it again".to_owned()),
         }
     })
 }

@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`dataset`] | `Item`, `Catalogue`, `User`, `Dataset`: what every later stage reads |
+//! | `dataset` | `Item`, `Catalogue`, `User`, `Dataset`: what every later stage reads |
 //! | `config` | `DataConfig`, and `import`, which dispatches on the layout |
 //! | `lcrec`, `amazon2014`, `amazon2018`, `amazon2023` | one importer a layout; `amazon` holds what the three share |
 //! | `fields`, `clean`, `python_literal`, `ratings`, [`lines`] | reading records: fields of changing type, markup, literals, CSV, lines |
@@ -19,7 +19,7 @@ mod assemble;
 mod clean;
 mod config;
 mod counts;
-pub mod dataset;
+mod dataset;
 mod fields;
 mod files;
 mod kcore;

@@ -317,5 +317,11 @@ mod tests {
             assert!(parse(&line[..end]).is_err(), "{}", &line[..end]);
         }
         assert!(parse(line).is_ok());
+        for at in (0..line.len()).filter(|&at| line.is_char_boundary(at)) {
+            for c in ["'", "\"", "\\", "(", "]", "}", ",", "ü", "\0", "-", "\\x", "\\u", "r'"] {
+                // Any outcome but a panic.
+                let _ = parse(&format!("{}{c}{}", &line[..at], &line[at..]));
+            }
+        }
     }
 }

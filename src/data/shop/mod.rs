@@ -25,20 +25,15 @@ mod shelves;
 mod taste;
 mod words;
 
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use rand::RngExt;
 
 pub use config::ShopConfig;
 
 use crate::data::{Catalogue, Dataset, ImportCounts, Item, User};
 use crate::error::Result;
+use crate::tensor::{Rng, stream};
 use shelves::Shelves;
 use taste::Tastes;
-
-/// Random stream of the catalogue; customer u has stream `FIRST_CUSTOMER + u`, so more customers leave the first ones as
-/// they are.
-const CATALOGUE: u64 = 0;
-const FIRST_CUSTOMER: u64 = 1;
 
 /// A shop with its catalogue and the probabilities that its customers follow.
 #[derive(Debug, Clone)]
@@ -55,7 +50,7 @@ impl Shop {
     /// Errors: `Config`.
     pub fn build(config: &ShopConfig) -> Result<Shop> {
         config.validate()?;
-        let shelves = Shelves::stock(config, &mut stream(config.seed, CATALOGUE));
+        let shelves = Shelves::stock(config, &mut stream(config.seed, "shop catalogue", 0, 0));
         let items =
             shelves.places().iter().enumerate().map(|(index, place)| words::item(index, place, config.categories));
         Ok(Shop { config: config.clone(), items: items.collect(), tastes: Tastes::of(config), shelves })
@@ -95,7 +90,8 @@ impl Shop {
     }
 
     fn purchases(&self, user: u32) -> Vec<u32> {
-        let mut rng = stream(self.config.seed, FIRST_CUSTOMER + u64::from(user));
+        // A stream each: more customers leave the first ones as they are.
+        let mut rng = stream(self.config.seed, "shop customer", 0, u64::from(user));
         let length = rng.random_range(self.config.min_purchases..=self.config.max_purchases);
         let taste = draw(&mut rng, self.tastes.prior());
         let mut purchases: Vec<u32> = Vec::with_capacity(length as usize);
@@ -123,14 +119,8 @@ impl Shop {
     }
 }
 
-fn stream(seed: u64, stream: u64) -> ChaCha8Rng {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(stream);
-    rng
-}
-
 /// An index drawn with the given probabilities, which sum to one.
-fn draw(rng: &mut ChaCha8Rng, probabilities: &[f64]) -> usize {
+fn draw(rng: &mut Rng, probabilities: &[f64]) -> usize {
     let mut left: f64 = rng.random();
     for (index, probability) in probabilities.iter().enumerate() {
         left -= probability;

@@ -2,10 +2,10 @@
 
 use rand::RngExt;
 use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
 
 use crate::data::shop::ShopConfig;
 use crate::data::shop::words::{BANDS, VARIANTS};
+use crate::tensor::Rng;
 
 const N_BANDS: u32 = BANDS.len() as u32;
 
@@ -36,7 +36,7 @@ pub(super) struct Shelves {
 
 impl Shelves {
     /// Deals the items out: two to every category, then one to nearly every shelf, then the rest at random.
-    pub(super) fn stock(config: &ShopConfig, rng: &mut ChaCha8Rng) -> Shelves {
+    pub(super) fn stock(config: &ShopConfig, rng: &mut Rng) -> Shelves {
         let in_category = config.brands * N_BANDS;
         let shelves = config.categories * in_category;
         let most = VARIANTS.min(3.max(config.items * 3 / (shelves * 2) + 1));
@@ -126,14 +126,12 @@ impl Shelves {
 
 #[cfg(test)]
 mod tests {
-    use rand::SeedableRng;
-
     use super::*;
 
     fn stocked(items: u32) -> Shelves {
         let config = ShopConfig { items, ..ShopConfig::default() };
         config.validate().unwrap();
-        Shelves::stock(&config, &mut ChaCha8Rng::seed_from_u64(3))
+        Shelves::stock(&config, &mut crate::tensor::stream(3, "test", 0, 0))
     }
 
     #[test]
