@@ -47,6 +47,18 @@ impl Csr {
         (&self.columns[range.clone()], &self.values[range])
     }
 
+    /// The given rows, in that order.
+    pub(super) fn selected(&self, rows: &[usize]) -> Csr {
+        let mut part = Csr::with_width(self.width);
+        for &row in rows {
+            let (columns, values) = self.row(row);
+            part.columns.extend_from_slice(columns);
+            part.values.extend_from_slice(values);
+            part.offsets.push(part.columns.len());
+        }
+        part
+    }
+
     /// Sum of squares of all stored values.
     pub(super) fn squared_norm(&self) -> f64 {
         self.values.iter().map(|&v| f64::from(v) * f64::from(v)).sum()
@@ -110,6 +122,7 @@ mod tests {
         let y = a.times_dense(&[1.0, 10.0, 2.0, 20.0, 3.0, 30.0], 2);
         assert_eq!(y, [7.0, 70.0, 0.0, 0.0, 6.0, 60.0]);
         assert_eq!(a.squared_norm(), 30.0);
+        assert_eq!(a.selected(&[2, 1]).times_dense(&[1.0, 2.0, 3.0], 1), [6.0, 0.0]);
     }
 
     #[test]

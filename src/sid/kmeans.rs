@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::codebooks::{Codebooks, nearest, squared_distance};
 use super::embeddings::Embeddings;
-use super::stream::{below, stream, unit};
+use super::stream::{below, stream, subset, unit};
 use crate::error::{Error, Result};
 
 /// Points handled between two partial sums. Fixed, so that the order of the sums never depends on threads.
@@ -23,6 +23,7 @@ pub struct KmeansConfig {
     /// Stops when an iteration lowers the sum of squared distances by less than this share of it.
     pub tolerance: f64,
     /// The centres are found on a random part of so many points per code, the others only assigned; 0 takes all.
+    /// 256 is also the limit of faiss.
     pub points_per_code: usize,
     /// Seed of the k-means++ start.
     pub seed: u64,
@@ -30,7 +31,7 @@ pub struct KmeansConfig {
 
 impl Default for KmeansConfig {
     fn default() -> Self {
-        KmeansConfig { codes: 256, iterations: 100, tolerance: 1e-5, points_per_code: 1024, seed: 0 }
+        KmeansConfig { codes: 256, iterations: 100, tolerance: 1e-4, points_per_code: 256, seed: 0 }
     }
 }
 
@@ -120,7 +121,8 @@ fn kmeans_of(points: &[f32], dims: usize, config: &KmeansConfig, level: u64) -> 
     let learnt_from = if limit == 0 || n <= limit {
         points
     } else {
-        sample = sampled_rows(points, dims, limit, &mut stream(config.seed, "sid.kmeans.sample", level));
+        let chosen = subset(&mut stream(config.seed, "sid.kmeans.sample", level), n, limit);
+        sample = chosen.iter().flat_map(|&i| &points[i * dims..(i + 1) * dims]).copied().collect::<Vec<f32>>();
         &sample
     };
     let mut centres = plus_plus(learnt_from, dims, config.codes, &mut stream(config.seed, "sid.kmeans.start", level));
@@ -139,21 +141,6 @@ fn kmeans_of(points: &[f32], dims: usize, config: &KmeansConfig, level: u64) -> 
     }
     let (assignment, distances) = assign(points, dims, &centres);
     Ok(Kmeans { centres, assignment, distortion: sum(&distances) / n as f64, iterations, repaired })
-}
-
-/// `count` of the rows, each subset equally likely, in their order.
-/// Source: Knuth, The Art of Computer Programming 2, 3.4.2, algorithm S.
-fn sampled_rows(points: &[f32], dims: usize, count: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
-    let mut rows = Vec::with_capacity(count * dims);
-    let (mut left, mut wanted) = (points.len() / dims, count);
-    for row in points.chunks_exact(dims) {
-        if below(rng, left) < wanted {
-            rows.extend_from_slice(row);
-            wanted -= 1;
-        }
-        left -= 1;
-    }
-    rows
 }
 
 /// First centre uniform, each further one drawn with probability proportional to the squared distance to the nearest so far.

@@ -47,7 +47,7 @@ pub struct LastLevelReport {
 /// level (see `Codebooks::distances`). The given codes are expected to be the nearest ones.
 ///
 /// Errors: `Config` if there are more items than identifiers.
-/// Source: gr2 2.3 "random last level", without replacement inside a prefix.
+/// Source: Liang et al. 2026, arXiv:2602.07774, 2.3 (random last level), here without replacement inside a prefix.
 pub fn assign_last_level(
     ids: &mut SemanticIds,
     how: LastLevel,

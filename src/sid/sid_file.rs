@@ -61,7 +61,10 @@ pub fn read_jsonl(path: &Path) -> Result<SemanticIds> {
     let mut line = 1;
     for text in lines {
         line += 1;
-        let text = text.map_err(Error::io(path))?;
+        let text = match text {
+            Err(e) if e.kind() == io::ErrorKind::InvalidData => return bad(line, "not UTF-8".into(), None),
+            text => text.map_err(Error::io(path))?,
+        };
         let record: Record<Vec<u16>> = match serde_json::from_str(&text) {
             Ok(record) => record,
             Err(e) => return bad(line, format!("expected {{\"item\", \"codes\"}}: {e}"), None),
@@ -116,7 +119,10 @@ pub fn read_index_json(path: &Path, items: usize, codes_per_level: usize) -> Res
         hint: hint.map(Into::into),
     };
     let index = reader.deserialize_map(IndexVisitor { items, codes_per_level }).and_then(|i| reader.end().map(|()| i));
-    let Index { levels, codes, given } = index.map_err(|e| data(Some(e.line() as u64), e.to_string(), None))?;
+    let Index { levels, codes, given } = index.map_err(|e| match e.is_io() {
+        true => Error::Io { path: path.into(), source: e.into() },
+        false => data(Some(e.line() as u64), e.to_string(), None),
+    })?;
     if let Some(item) = given.iter().position(|given| !given) {
         let there = given.iter().filter(|given| **given).count();
         let problem = format!("{there} items, the catalogue has {items}; the first without an identifier is {item}");

@@ -1,4 +1,4 @@
-//! Random streams keyed by (seed, name, index), and the two draws this module needs.
+//! Random streams keyed by (seed, name, index), and the three draws this module needs.
 //!
 //! The draws are written out rather than taken from `rand`'s distributions so that a stored seed keeps its meaning when
 //! that crate changes its algorithms.
@@ -50,9 +50,34 @@ pub(super) fn below(rng: &mut ChaCha8Rng, n: usize) -> usize {
     ((u128::from(rng.next_u64()) * n as u128) >> 64) as usize
 }
 
+/// `count` of 0..n, each subset equally likely, ascending; all of them if `count` is at least n.
+/// Source: Knuth, The Art of Computer Programming 2, 3.4.2, algorithm S.
+pub(super) fn subset(rng: &mut ChaCha8Rng, n: usize, count: usize) -> Vec<usize> {
+    let mut chosen = Vec::with_capacity(count.min(n));
+    for i in 0..n {
+        if below(rng, n - i) < count.saturating_sub(chosen.len()) {
+            chosen.push(i);
+        }
+    }
+    chosen
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn subsets_are_ascending_of_the_size_asked_for_and_even() {
+        let mut rng = stream(7, "test", 1);
+        let mut times = [0usize; 6];
+        for _ in 0..600 {
+            let chosen = subset(&mut rng, 6, 2);
+            assert!(chosen.len() == 2 && chosen[0] < chosen[1]);
+            chosen.iter().for_each(|&i| times[i] += 1);
+        }
+        assert!(times.iter().all(|&n| (150..250).contains(&n)), "{times:?}");
+        assert_eq!(subset(&mut rng, 3, 9), [0, 1, 2]);
+    }
 
     #[test]
     fn streams_are_repeatable_and_differ_by_every_part_of_the_key() {

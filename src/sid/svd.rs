@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::csr::Csr;
 use super::dense::{gram, orthonormalise, symmetric_eigen, times_small};
 use super::embeddings::Embeddings;
-use super::stream::stream;
+use super::stream::{stream, subset};
 use crate::error::{Error, Result};
 
 /// Settings of the truncated SVD.
@@ -19,6 +19,8 @@ pub struct SvdConfig {
     pub oversample: usize,
     /// Power iterations; each sharpens the subspace for one more pass over the matrix and its transpose.
     pub iterations: usize,
+    /// The directions are found on a random part of so many items, the others only projected.
+    pub fit_items: usize,
     /// Rows scaled to length 1 afterwards.
     pub normalise: bool,
     /// Seed of the random start.
@@ -27,59 +29,81 @@ pub struct SvdConfig {
 
 impl Default for SvdConfig {
     fn default() -> Self {
-        SvdConfig { dims: 128, oversample: 10, iterations: 3, normalise: true, seed: 0 }
+        SvdConfig { dims: 128, oversample: 10, iterations: 3, fit_items: 65_536, normalise: true, seed: 0 }
+    }
+}
+
+impl SvdConfig {
+    /// Errors: `Config` naming the field that is out of range.
+    pub fn validate(&self) -> Result<()> {
+        for (field, value) in [("dims", self.dims), ("fit_items", self.fit_items)] {
+            if value == 0 {
+                let problem = "0, expected at least 1".into();
+                return Err(Error::Config { field: format!("sid.svd.{field}"), problem, hint: None });
+            }
+        }
+        Ok(())
     }
 }
 
 /// A truncated SVD A ≈ U Σ Vᵀ.
 #[derive(Debug, Clone)]
 pub struct Svd {
-    /// U Σ, rows scaled to length 1 if asked for.
+    /// A V = U Σ, rows scaled to length 1 if asked for.
     pub embeddings: Embeddings,
-    /// Share of the sum of squares of A in each direction, largest first.
+    /// Share of the sum of squares of A in each direction, largest first; of the rows the directions were found on.
     pub explained: Vec<f64>,
 }
 
-/// U Σ of the `dims` largest singular values, by a random range finder with power iterations.
+/// A V = U Σ of the `dims` largest singular values, by a random range finder with power iterations.
 ///
-/// The range is re-orthonormalised after every iteration; the small problem is solved exactly in f64.
-/// Memory: the matrix twice (with its transpose), and (rows + columns) · (dims + oversample) floats.
+/// The range is re-orthonormalised after every iteration; the small problem is solved in f64.
+/// Memory: beside the matrix the rows it is fitted on twice, and (rows + columns) · (dims + oversample) floats.
 ///
 /// Shapes: A (items, features); embeddings (items, min(dims, items, features)).
-/// Errors: `Config` if `dims` is 0; `Run` if the matrix holds nothing.
+/// Errors: `Config` if the settings are out of range; `Run` if the matrix holds nothing.
 /// Source: Halko, Martinsson and Tropp 2011, algorithms 4.4 and 5.1.
 pub fn truncated_svd(a: &Csr, config: &SvdConfig) -> Result<Svd> {
-    if config.dims == 0 {
-        let problem = "0: an embedding needs at least one dimension".into();
-        return Err(Error::Config { field: "sid.svd.dims".into(), problem, hint: None });
-    }
-    let total = a.squared_norm();
+    config.validate()?;
+    let sample;
+    let fitted = if a.rows() <= config.fit_items {
+        a
+    } else {
+        let rows = subset(&mut stream(config.seed, "sid.svd.sample", 0), a.rows(), config.fit_items);
+        sample = a.selected(&rows);
+        &sample
+    };
+    let total = fitted.squared_norm();
     if total == 0.0 {
         return Err(Error::Run {
             stage: "sid".into(),
-            problem: format!("the texts of {} items share no word", a.rows()),
+            problem: format!("the texts of {} items share no word", fitted.rows()),
             hint: Some("check that titles and descriptions are read, or lower sid.tfidf.min_items".into()),
         });
     }
-    let smaller = a.rows().min(a.width());
+    let smaller = fitted.rows().min(fitted.width());
     let dims = config.dims.min(smaller);
     let k = (dims + config.oversample).min(smaller);
-    let transposed = a.transposed();
+    let transposed = fitted.transposed();
 
-    let mut q = a.times_dense(&random_signs(a.width() * k, config.seed), k);
+    let mut q = fitted.times_dense(&random_signs(fitted.width() * k, config.seed), k);
     orthonormalise(&mut q, k);
     for _ in 0..config.iterations {
-        q = a.times_dense(&transposed.times_dense(&q, k), k);
+        q = fitted.times_dense(&transposed.times_dense(&q, k), k);
         orthonormalise(&mut q, k);
     }
-    // B = Qᵀ A has the singular values of A inside the range: B Bᵀ = W Σ² Wᵀ, so that U = Q W.
-    let (values, w) = symmetric_eigen(gram(&transposed.times_dense(&q, k), k), k);
+    // B = Qᵀ A has the singular values of A inside the range: B Bᵀ = W Σ² Wᵀ, so that V = Bᵀ W Σ⁻¹.
+    let b = transposed.times_dense(&q, k);
+    let (values, w) = symmetric_eigen(gram(&b, k), k);
     let values: Vec<f64> = values[..dims].iter().map(|v| v.max(0.0)).collect();
     let mut turn = vec![0f64; k * dims];
     for (row, to) in turn.chunks_exact_mut(dims).enumerate() {
-        to.iter_mut().enumerate().for_each(|(j, t)| *t = w[row * k + j] * values[j].sqrt());
+        // Directions that hold nothing but rounding are left out: dividing by their length would blow it up.
+        let held = (0..dims).filter(|&j| values[j] > 1e-10 * values[0]);
+        held.for_each(|j| to[j] = w[row * k + j] / values[j].sqrt());
     }
-    let mut embeddings = Embeddings::new(dims, times_small(&q, &turn, k, dims))?;
+    let v = times_small(&b, &turn, k, dims);
+    let mut embeddings = Embeddings::new(dims, a.times_dense(&v, dims))?;
     if config.normalise {
         embeddings.normalise_rows();
     }
@@ -146,6 +170,19 @@ mod tests {
     }
 
     #[test]
+    fn a_part_of_the_items_is_enough_for_the_directions() {
+        let a = with_singular_values(200, 30, &[4.0, 2.0, 1.0]);
+        let all = truncated_svd(&a, &config(3)).unwrap().embeddings;
+        let part = truncated_svd(&a, &SvdConfig { fit_items: 50, ..config(3) }).unwrap().embeddings;
+        assert_eq!(part.rows(), 200);
+        // The span is the same, so that inner products are.
+        let dot = |e: &Embeddings, i, j| e.row(i).iter().zip(e.row(j)).map(|(x, y)| x * y).sum::<f32>();
+        for (i, j) in [(0, 0), (3, 150), (199, 20)] {
+            assert!((dot(&all, i, j) - dot(&part, i, j)).abs() < 1e-5);
+        }
+    }
+
+    #[test]
     fn the_number_of_threads_changes_no_bit() {
         let a = with_singular_values(300, 50, &[3.0, 2.0, 1.0, 0.5, 0.2]);
         let run = |threads| {
@@ -156,10 +193,12 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_matrix_is_an_error() {
+    fn an_empty_matrix_and_a_width_of_zero_are_errors() {
         let mut a = Csr::with_width(2);
         a.push_row(&[]);
         let message = truncated_svd(&a, &config(2)).unwrap_err().to_string();
         assert!(message.starts_with("run: sid: the texts of 1 items share no word"), "{message}");
+        let message = truncated_svd(&a, &config(0)).unwrap_err().to_string();
+        assert_eq!(message, "config: sid.svd.dims: 0, expected at least 1");
     }
 }
