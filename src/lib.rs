@@ -4,11 +4,16 @@
 #![deny(missing_docs)]
 
 pub mod error;
+pub mod files;
 pub mod tensor;
 
 pub mod autograd;
 pub mod ops;
 
 pub mod data;
+
+pub mod rl;
+
+pub mod eval;
 
 pub use error::{Error, Result};
