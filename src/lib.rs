@@ -4,6 +4,7 @@
 #![deny(missing_docs)]
 
 pub mod error;
+pub mod files;
 pub mod tensor;
 
 pub mod autograd;
@@ -12,5 +13,9 @@ pub mod ops;
 pub mod text;
 
 pub mod data;
+
+pub mod rl;
+
+pub mod eval;
 
 pub use error::{Error, Result};

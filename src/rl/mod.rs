@@ -1,0 +1,22 @@
+//! The arithmetic of reinforcement learning by DAPO, as pure functions over slices.
+//!
+//! In the order of one step: G rollouts per prompt are scored ([`reward`]), the too long ones lose some of it
+//! ([`Overlong::penalty`]), groups whose raw outcomes are all the same are set aside ([`DynamicSampling`]), rewards become
+//! advantages inside each group ([`group_advantages`]), and [`dapo_loss`] gives the loss and its gradient with respect to the
+//! log-probability of every generated token. [`rollout_stats`] sums the step up for the log.
+//!
+//! Nothing here holds a tensor or a model; the loop that does calls these functions.
+
+mod advantage;
+mod dapo;
+mod filter;
+mod monitor;
+mod overlong;
+mod reward;
+
+pub use advantage::{ADV_EPS, Advantages, group_advantages};
+pub use dapo::{Branch, Clip, ClippedTerm, DapoBatch, DapoLoss, DapoMetrics, PolicyStats, clipped_term, dapo_loss};
+pub use filter::{DynamicSampling, SamplingStats, SamplingVerdict, has_signal};
+pub use monitor::{LogprobGap, RolloutRecord, RolloutStats, logprob_gap, rollout_stats};
+pub use overlong::Overlong;
+pub use reward::{Outcome, Reward, RewardConfig, RewardKind, reward};
