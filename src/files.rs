@@ -100,6 +100,55 @@ pub fn retain_jsonl(path: impl AsRef<Path>, mut keep: impl FnMut(&Value) -> bool
     Ok(removed)
 }
 
+/// Replaces a directory as a whole: `fill` writes into a fresh one beside it, every file is fsynced, and two renames put it in
+/// place. A kill between the renames leaves the old one beside it, which [`recover_directory`] puts back.
+///
+/// Errors: `Io`, and whatever `fill` returns; the old directory is then untouched.
+pub fn replace_directory(directory: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    recover_directory(directory)?;
+    let parent = directory_of(directory);
+    let fresh = tempfile::Builder::new().prefix(".writing-").tempdir_in(parent).map_err(Error::io(parent))?;
+    fill(fresh.path())?;
+    let replace = || -> std::io::Result<()> {
+        for entry in std::fs::read_dir(fresh.path())? {
+            File::open(entry?.path())?.sync_all()?;
+        }
+        #[cfg(unix)]
+        std::fs::set_permissions(fresh.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        let old = beside(directory);
+        if directory.exists() {
+            std::fs::rename(directory, &old)?;
+        }
+        std::fs::rename(fresh.keep(), directory)?;
+        sync_directory(parent)?;
+        if old.exists() {
+            std::fs::remove_dir_all(old)?;
+        }
+        Ok(())
+    };
+    replace().map_err(Error::io(directory))
+}
+
+/// Undoes a [`replace_directory`] that was killed between its renames.
+///
+/// Errors: `Io`.
+pub fn recover_directory(directory: &Path) -> Result<()> {
+    let old = beside(directory);
+    let recover = || match (old.exists(), directory.exists()) {
+        (true, true) => std::fs::remove_dir_all(&old),
+        (true, false) => std::fs::rename(&old, directory),
+        _ => Ok(()),
+    };
+    recover().map_err(Error::io(directory))
+}
+
+/// Name of the directory being replaced, while it is.
+fn beside(directory: &Path) -> std::path::PathBuf {
+    let mut name = directory.file_name().unwrap_or_default().to_os_string();
+    name.push(".old");
+    directory.with_file_name(name)
+}
+
 fn parse_line<T: DeserializeOwned>(path: &Path, line: u64, text: &[u8]) -> Result<T> {
     serde_json::from_slice(text).map_err(|e| Error::Data {
         path: path.into(),

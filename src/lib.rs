@@ -4,15 +4,22 @@
 #![deny(missing_docs)]
 
 pub mod error;
+
 pub mod files;
+
+pub mod console;
+
 pub mod tensor;
 
 pub mod autograd;
+
 pub mod ops;
 
 pub mod text;
 
 pub mod data;
+
+pub mod sid;
 
 pub mod rl;
 

@@ -20,10 +20,13 @@ mod codes;
 mod cooccurrence;
 mod csr;
 mod dense;
+
 mod embeddings;
 mod import;
 mod kmeans;
 mod last_level;
+
+
 mod sid_file;
 mod stream;
 mod svd;
@@ -41,6 +44,7 @@ pub use import::{read_embeddings, write_embeddings};
 pub use kmeans::{Kmeans, KmeansConfig, ResidualKmeans, kmeans, residual_kmeans};
 pub use last_level::{LastLevel, LastLevelReport, assign_last_level};
 pub use sid_file::{read_index_json, read_jsonl, write_index_json, write_jsonl};
+
 pub use svd::{Svd, SvdConfig, truncated_svd};
 pub use tfidf::{FieldConfig, ItemText, TextReport, Tfidf, TfidfConfig, embed_texts, tfidf};
 pub use trie::{Node, Trie};

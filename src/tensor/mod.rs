@@ -39,6 +39,20 @@ impl Tensor {
         Tensor::new(Buffer::from_slice(device, data)?, shape)
     }
 
+    /// Copies f64 host data to the device as `dtype`, f32 or f64.
+    ///
+    /// Errors: `Shape` if the lengths differ or the dtype is no float.
+    pub fn from_f64(device: &Device, dtype: Dtype, data: &[f64], shape: impl Into<Shape>) -> Result<Tensor> {
+        match dtype {
+            Dtype::F64 => Tensor::from_slice(device, data, shape),
+            Dtype::F32 => {
+                let rounded: Vec<f32> = data.iter().map(|&x| x as f32).collect();
+                Tensor::from_slice(device, &rounded, shape)
+            }
+            Dtype::U32 => Err(Error::Shape { op: "tensor", problem: "u32 holds no floats".into() }),
+        }
+    }
+
     /// All zeros.
     pub fn zeros(device: &Device, dtype: Dtype, shape: impl Into<Shape>) -> Result<Tensor> {
         let shape = shape.into();

@@ -19,7 +19,7 @@ pub fn stream(seed: u64, purpose: &str, step: u64, sample: u64) -> Rng {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand::RngCore;
+    use rand::Rng as _;
 
     #[test]
     fn streams_repeat_and_differ_in_every_key() {

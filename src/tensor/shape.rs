@@ -12,6 +12,11 @@ impl Shape {
         self.0.iter().product()
     }
 
+    /// Number of dimensions.
+    pub fn rank(&self) -> usize {
+        self.0.len()
+    }
+
     /// True if some dimension is zero.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -1,0 +1,146 @@
+//! Beam search over the items of a catalogue: every path is a full prefix of some item's tokens.
+
+use super::cache::{Cache, Decode, Prefill};
+use crate::autograd::{Tape, Var};
+use crate::error::{Error, Result};
+use crate::model::Qwen3;
+use crate::ops;
+use gr2_kernels::attention::Segments;
+use gr2_kernels::decode::DecodeRows;
+
+/// A tree of the token sequences that may be generated, all of one length.
+pub trait Constraint {
+    /// Tokens of a complete path.
+    fn depth(&self) -> usize;
+
+    /// The node before the first token.
+    fn root(&self) -> u32;
+
+    /// Calls `visit(token, node)` for every token allowed after `node`, in a fixed order.
+    fn children(&self, node: u32, visit: &mut dyn FnMut(u32, u32));
+}
+
+/// One complete path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Beam {
+    /// Its tokens.
+    pub tokens: Vec<u32>,
+    /// Its leaf in the constraint.
+    pub node: u32,
+    /// Sum of the tokens' log-probabilities over the whole vocabulary.
+    pub logp: f32,
+}
+
+/// Logits held at a time: rows of one wave times the vocabulary.
+const LOGITS: usize = 16 << 20;
+
+/// The `beams` most probable paths after every prompt, best first; fewer where the constraint has fewer.
+///
+/// Scores are log-softmax over the whole vocabulary, then restricted to the allowed tokens; equal scores are ordered
+/// by token.
+/// Errors: `Shape` for an empty prompt; `Run` if the constraint allows nothing.
+/// Source: transformers' beam search with a prefix constraint and length penalty 0.
+pub fn beam_search(model: &Qwen3, prompts: &[Vec<u32>], constraint: &dyn Constraint, beams: usize) -> Result<Vec<Vec<Beam>>> {
+    if let Some(empty) = prompts.iter().position(|p| p.is_empty()) {
+        return Err(Error::Shape { op: "beam search", problem: format!("prompt {empty} is empty") });
+    }
+    let wave = (LOGITS / (beams.max(1) * model.config().vocab_size)).clamp(1, 64);
+    let mut found = Vec::with_capacity(prompts.len());
+    for prompts in prompts.chunks(wave) {
+        found.extend(search(model, prompts, constraint, beams)?);
+    }
+    Ok(found)
+}
+
+fn search(model: &Qwen3, prompts: &[Vec<u32>], constraint: &dyn Constraint, beams: usize) -> Result<Vec<Vec<Beam>>> {
+    let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
+    let ends: Vec<usize> = lengths.iter().scan(0, |end, n| { *end += n; Some(*end) }).collect();
+    let mut cache = Cache::new(model.config(), model.device(), prompts.len() * beams, constraint.depth())?;
+    let tape = Tape::inference();
+    let hidden = model.hidden(&tape, &prompts.concat(), &mut Prefill::new(&mut cache, Segments::packed(&lengths)?))?;
+    let last: Vec<u32> = ends.iter().map(|&end| end as u32 - 1).collect();
+    let hidden = ops::embedding(&tape, &hidden, &last)?;
+
+    let start = Beam { tokens: vec![], node: constraint.root(), logp: 0.0 };
+    let mut paths: Vec<Vec<Beam>> = vec![vec![start]; prompts.len()];
+    let mut parents = extend(&mut paths, &log_softmax(model, &tape, &hidden)?, constraint, beams)?;
+    for depth in 1..constraint.depth() {
+        if depth > 1 {
+            // paths move to the slots of their new ranks, taking their parents' keys and values along
+            let moved = |&(p, from, to): &(usize, usize, usize)| ((p * beams + from) as u32, (p * beams + to) as u32);
+            let (from, to): (Vec<u32>, Vec<u32>) = parents.iter().map(moved).unzip();
+            cache.copy_slots(&from, &to, depth - 1)?;
+        }
+        let mut rows = DecodeRows { prompt_start: vec![], prompt_len: vec![], slot: vec![], suffix_len: vec![] };
+        let mut ids = vec![];
+        for (p, paths) in paths.iter().enumerate() {
+            for (rank, path) in paths.iter().enumerate() {
+                rows.prompt_start.push((ends[p] - lengths[p]) as u32);
+                rows.prompt_len.push(lengths[p] as u32);
+                rows.slot.push((p * beams + rank) as u32);
+                rows.suffix_len.push(depth as u32);
+                ids.push(*path.tokens.last().expect("invariant: extended before"));
+            }
+        }
+        let tape = Tape::inference();
+        let hidden = model.hidden(&tape, &ids, &mut Decode::new(&mut cache, rows))?;
+        parents = extend(&mut paths, &log_softmax(model, &tape, &hidden)?, constraint, beams)?;
+    }
+    Ok(paths)
+}
+
+/// Logits (R, V) on the host with the log of each row's sum of exponentials.
+struct Scores {
+    logits: Vec<f32>,
+    log_sum: Vec<f32>,
+    vocab: usize,
+}
+
+fn log_softmax(model: &Qwen3, tape: &Tape, hidden: &Var) -> Result<Scores> {
+    let logits = model.logits(tape, hidden)?.tensor().to_vec::<f32>()?;
+    let vocab = model.config().vocab_size;
+    let log_sum = logits.chunks_exact(vocab).map(|row| {
+        let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        largest + row.iter().map(|x| (x - largest).exp()).sum::<f32>().ln()
+    });
+    Ok(Scores { log_sum: log_sum.collect(), logits, vocab })
+}
+
+/// Replaces every prompt's paths by its best extensions. Returns (prompt, old rank, new rank) of each.
+fn extend(
+    paths: &mut [Vec<Beam>],
+    scores: &Scores,
+    constraint: &dyn Constraint,
+    beams: usize,
+) -> Result<Vec<(usize, usize, usize)>> {
+    let mut parents = vec![];
+    let mut row = 0;
+    for (p, paths) in paths.iter_mut().enumerate() {
+        let mut extensions: Vec<(f32, u32, usize, u32)> = vec![];
+        for (rank, path) in paths.iter().enumerate() {
+            let logits = &scores.logits[row * scores.vocab..(row + 1) * scores.vocab];
+            let base = path.logp - scores.log_sum[row];
+            constraint.children(path.node, &mut |token, node| {
+                extensions.push((base + logits[token as usize], token, rank, node));
+            });
+            row += 1;
+        }
+        if extensions.is_empty() {
+            return Err(Error::Run {
+                stage: "beam search".into(),
+                problem: "no token is allowed here: the catalogue's tree is empty".into(),
+                hint: Some("the semantic ids and the model must come from the same run".into()),
+            });
+        }
+        extensions.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.2.cmp(&b.2)).then(a.1.cmp(&b.1)));
+        extensions.truncate(beams);
+        let old = std::mem::take(paths);
+        for (new, &(logp, token, rank, node)) in extensions.iter().enumerate() {
+            let mut tokens = old[rank].tokens.clone();
+            tokens.push(token);
+            paths.push(Beam { tokens, node, logp });
+            parents.push((p, rank, new));
+        }
+    }
+    Ok(parents)
+}

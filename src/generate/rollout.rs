@@ -1,0 +1,154 @@
+//! Batched sampling: several continuations of several prompts, each prompt prefilled once, finished continuations
+//! leaving the batch.
+
+use super::cache::{Cache, Decode, Prefill};
+use super::sampler::{Sampler, SamplerConfig};
+use crate::autograd::{Tape, Var};
+use crate::error::{Error, Result};
+use crate::model::Qwen3;
+use crate::ops;
+use crate::tensor::{Rng, stream};
+use gr2_kernels::attention::Segments;
+use gr2_kernels::decode::DecodeRows;
+use rand::RngExt;
+
+/// What to generate.
+#[derive(Debug, Clone)]
+pub struct RolloutConfig {
+    /// G, continuations of each prompt.
+    pub samples: usize,
+    /// Tokens of a continuation at most, the stop token included.
+    pub max_new_tokens: usize,
+    /// Tokens that end a continuation.
+    pub stop: Vec<u32>,
+    /// How tokens are drawn.
+    pub sampler: SamplerConfig,
+    /// Ids from this one on are never drawn: rows of a padded embedding.
+    pub vocab_limit: usize,
+    /// Seed of the draws.
+    pub seed: u64,
+    /// Purpose-specific counter of the draws, as the training step.
+    pub step: u64,
+    /// Continuations decoded together at most.
+    pub max_rows: usize,
+}
+
+/// One continuation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rollout {
+    /// Index of its prompt.
+    pub prompt: usize,
+    /// New token ids, the stop token included.
+    pub tokens: Vec<u32>,
+    /// Log-probability of each under the distribution it was drawn from.
+    pub logps: Vec<f32>,
+    /// True if it ended with a stop token.
+    pub finished: bool,
+}
+
+/// Generates `config.samples` continuations of every prompt, in order of prompts.
+///
+/// The draws of continuation `g` of prompt `p` depend on (seed, step, p·G + g) only, not on what shares its batch.
+/// Errors: `Shape` for an empty prompt, `Config` for a bad sampler, `Kernel`.
+pub fn rollout(model: &Qwen3, prompts: &[Vec<u32>], config: &RolloutConfig) -> Result<Vec<Rollout>> {
+    if let Some(empty) = prompts.iter().position(|p| p.is_empty()) {
+        return Err(Error::Shape { op: "generate", problem: format!("prompt {empty} is empty") });
+    }
+    let wave = (config.max_rows / config.samples.max(1)).max(1);
+    let mut rollouts = Vec::with_capacity(prompts.len() * config.samples);
+    for (i, prompts) in prompts.chunks(wave).enumerate() {
+        rollouts.extend(Wave::new(model, prompts, i * wave, config)?.run()?);
+    }
+    Ok(rollouts)
+}
+
+/// A continuation being written.
+struct Live {
+    rollout: Rollout,
+    rng: Rng,
+    /// Start and length of its prompt in the packed prompts.
+    prompt: (u32, u32),
+}
+
+/// Prompts whose continuations are decoded together.
+struct Wave<'a> {
+    model: &'a Qwen3,
+    config: &'a RolloutConfig,
+    cache: Cache,
+    live: Vec<Live>,
+    sampler: Sampler,
+}
+
+impl<'a> Wave<'a> {
+    /// Prefills the prompts and draws the first token of every continuation.
+    fn new(model: &'a Qwen3, prompts: &[Vec<u32>], first: usize, config: &'a RolloutConfig) -> Result<Wave<'a>> {
+        let slots = prompts.len() * config.samples;
+        let mut cache = Cache::new(model.config(), model.device(), slots, config.max_new_tokens.max(1))?;
+        let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
+        let ids: Vec<u32> = prompts.concat();
+        let tape = Tape::inference();
+        let hidden = model.hidden(&tape, &ids, &mut Prefill::new(&mut cache, Segments::packed(&lengths)?))?;
+        let ends: Vec<u32> = lengths
+            .iter()
+            .scan(0, |end, n| {
+                *end += n;
+                Some(*end as u32 - 1)
+            })
+            .collect();
+        let mut live = vec![];
+        let mut from = vec![];
+        for (p, (&end, &length)) in ends.iter().zip(&lengths).enumerate() {
+            for g in 0..config.samples {
+                let rollout = Rollout { prompt: first + p, tokens: vec![], logps: vec![], finished: false };
+                let rng = stream(config.seed, "rollout", config.step, ((first + p) * config.samples + g) as u64);
+                live.push(Live { rollout, rng, prompt: (end + 1 - length as u32, length as u32) });
+                from.push(end);
+            }
+        }
+        let mut wave = Wave { model, config, cache, live, sampler: Sampler::new(config.sampler.clone())? };
+        // one row of hidden states per continuation, those of one prompt being the same
+        let last = ops::embedding(&tape, &hidden, &from)?;
+        let all: Vec<usize> = (0..wave.live.len()).collect();
+        wave.draw(&tape, &last, &all)?;
+        Ok(wave)
+    }
+
+    fn run(mut self) -> Result<Vec<Rollout>> {
+        let max = self.config.max_new_tokens;
+        loop {
+            let active: Vec<usize> =
+                (0..self.live.len()).filter(|&i| !self.live[i].rollout.finished && self.live[i].rollout.tokens.len() < max).collect();
+            if active.is_empty() {
+                return Ok(self.live.into_iter().map(|l| l.rollout).collect());
+            }
+            let rows = DecodeRows {
+                prompt_start: active.iter().map(|&i| self.live[i].prompt.0).collect(),
+                prompt_len: active.iter().map(|&i| self.live[i].prompt.1).collect(),
+                slot: active.iter().map(|&i| i as u32).collect(),
+                suffix_len: active.iter().map(|&i| self.live[i].rollout.tokens.len() as u32).collect(),
+            };
+            let newest = |i: &usize| *self.live[*i].rollout.tokens.last().expect("invariant: one token is drawn first");
+            let ids: Vec<u32> = active.iter().map(newest).collect();
+            let tape = Tape::inference();
+            let hidden = self.model.hidden(&tape, &ids, &mut Decode::new(&mut self.cache, rows))?;
+            self.draw(&tape, &hidden, &active)?;
+        }
+    }
+
+    /// Draws the next token of the continuations `active` from their hidden states (R, C).
+    fn draw(&mut self, tape: &Tape, hidden: &Var, active: &[usize]) -> Result<()> {
+        let limit = self.config.vocab_limit.min(self.model.config().vocab_size);
+        let head = tape.constant(self.model.head().value.narrow(0..limit)?);
+        let logits = ops::linear(tape, hidden, &head)?;
+        let uniforms: Vec<f32> = active.iter().map(|&i| self.live[i].rng.random::<f32>()).collect();
+        let histories: Vec<&[u32]> = active.iter().map(|&i| self.live[i].rollout.tokens.as_slice()).collect();
+        let drawn = self.sampler.draw(logits.tensor(), &uniforms, &histories)?;
+        for (&i, (token, logp)) in active.iter().zip(drawn) {
+            let rollout = &mut self.live[i].rollout;
+            rollout.tokens.push(token);
+            rollout.logps.push(logp);
+            rollout.finished = self.config.stop.contains(&token);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,90 @@
+//! One layer of the transformer.
+
+use super::Qwen3Config;
+use crate::autograd::{Param, Tape, Var};
+use crate::error::Result;
+use crate::nn::{AttentionShape, Context, Linear, RmsNorm, SelfAttention, SwiGlu};
+use crate::ops;
+use crate::ops::RopeTable;
+use crate::tensor::{Shape, Tensor};
+
+/// `h = x + attention(norm(x)); y = h + mlp(norm(h))`.
+#[derive(Debug)]
+pub struct Block {
+    index: usize,
+    input_norm: RmsNorm,
+    attention: SelfAttention,
+    post_norm: RmsNorm,
+    mlp: SwiGlu,
+}
+
+impl Block {
+    /// Builds layer `index`, asking `weight(name, shape)` for every parameter by its checkpoint name.
+    pub(super) fn build(
+        config: &Qwen3Config,
+        index: usize,
+        weight: &mut dyn FnMut(&str, Shape) -> Result<Tensor>,
+    ) -> Result<Block> {
+        let Qwen3Config { hidden_size: c, intermediate_size: f, head_dim: d, .. } = *config;
+        let shape = AttentionShape {
+            heads: config.num_attention_heads,
+            kv_heads: config.num_key_value_heads,
+            head_dim: d,
+        };
+        let mut param = |part: &str, sizes: &[usize]| -> Result<Param> {
+            let name = format!("model.layers.{index}.{part}.weight");
+            let value = weight(&name, sizes.into())?;
+            Ok(Param::new(name, value))
+        };
+        let eps = config.rms_norm_eps as f32;
+        let mut linear = |part: &str, out: usize, inner: usize| -> Result<Linear> {
+            Ok(Linear { weight: param(part, &[out, inner])?, bias: None })
+        };
+        let (q, kv) = (shape.heads * d, shape.kv_heads * d);
+        let q_proj = linear("self_attn.q_proj", q, c)?;
+        let k_proj = linear("self_attn.k_proj", kv, c)?;
+        let v_proj = linear("self_attn.v_proj", kv, c)?;
+        let o_proj = linear("self_attn.o_proj", c, q)?;
+        let gate = linear("mlp.gate_proj", f, c)?;
+        let up = linear("mlp.up_proj", f, c)?;
+        let down = linear("mlp.down_proj", c, f)?;
+        let mut norm = |part: &str, width: usize| -> Result<RmsNorm> {
+            Ok(RmsNorm { weight: param(part, &[width])?, eps })
+        };
+        Ok(Block {
+            index,
+            input_norm: norm("input_layernorm", c)?,
+            attention: SelfAttention {
+                shape,
+                q_proj,
+                k_proj,
+                v_proj,
+                o_proj,
+                q_norm: norm("self_attn.q_norm", d)?,
+                k_norm: norm("self_attn.k_norm", d)?,
+            },
+            post_norm: norm("post_attention_layernorm", c)?,
+            mlp: SwiGlu { gate, up, down },
+        })
+    }
+
+    /// Applies the layer to (T, C).
+    pub fn forward(&self, tape: &Tape, x: &Var, rope: &RopeTable, context: &mut dyn Context) -> Result<Var> {
+        let a = self.attention.forward(tape, &self.input_norm.forward(tape, x)?, rope, self.index, context)?;
+        let h = ops::add(tape, x, &a)?;
+        let m = self.mlp.forward(tape, &self.post_norm.forward(tape, &h)?)?;
+        ops::add(tape, &h, &m)
+    }
+
+    /// Its parameters.
+    pub fn params(&self) -> impl Iterator<Item = &Param> {
+        let norms = [&self.input_norm.weight, &self.post_norm.weight];
+        self.attention.params().chain(self.mlp.params()).chain(norms)
+    }
+
+    /// Its parameters, for writing.
+    pub fn params_mut(&mut self) -> impl Iterator<Item = &mut Param> {
+        let norms = [&mut self.input_norm.weight, &mut self.post_norm.weight];
+        self.attention.params_mut().chain(self.mlp.params_mut()).chain(norms)
+    }
+}

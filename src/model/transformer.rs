@@ -1,0 +1,127 @@
+//! The decoder: embedding, layers, final norm, output head.
+
+use super::{Block, Qwen3Config};
+use crate::autograd::{Param, Tape, Var};
+use crate::error::{Error, Result};
+use crate::nn::{Context, Embedding, RmsNorm};
+use crate::ops;
+use crate::ops::RopeTable;
+use crate::tensor::{Shape, Tensor, normal, stream};
+use gr2_kernels::Device;
+
+/// A Qwen3-architecture language model on one device.
+#[derive(Debug)]
+pub struct Qwen3 {
+    config: Qwen3Config,
+    device: Device,
+    embedding: Embedding,
+    blocks: Vec<Block>,
+    norm: RmsNorm,
+    /// `None` if the head is the embedding.
+    head: Option<Param>,
+}
+
+impl Qwen3 {
+    /// Builds a model, asking `weight(name, shape)` for every parameter by its checkpoint name.
+    pub(super) fn build(
+        config: Qwen3Config,
+        device: &Device,
+        weight: &mut dyn FnMut(&str, Shape) -> Result<Tensor>,
+    ) -> Result<Qwen3> {
+        config.validate()?;
+        let (v, c) = (config.vocab_size, config.hidden_size);
+        let mut param = |name: &str, shape: Shape| -> Result<Param> { Ok(Param::new(name, weight(name, shape)?)) };
+        let embedding = Embedding { weight: param("model.embed_tokens.weight", [v, c].into())? };
+        let norm = RmsNorm { weight: param("model.norm.weight", [c].into())?, eps: config.rms_norm_eps as f32 };
+        let head = match config.tie_word_embeddings {
+            true => None,
+            false => Some(param("lm_head.weight", [v, c].into())?),
+        };
+        let blocks = (0..config.num_hidden_layers).map(|i| Block::build(&config, i, weight)).collect::<Result<_>>()?;
+        Ok(Qwen3 { config, device: device.clone(), embedding, blocks, norm, head })
+    }
+
+    /// Fresh weights: normal with the config's `initializer_range`, norms one.
+    ///
+    /// Source: transformers Qwen3PreTrainedModel._init_weights.
+    pub fn random(config: Qwen3Config, device: &Device, seed: u64) -> Result<Qwen3> {
+        let std = config.initializer_range;
+        Qwen3::build(config, device, &mut |name, shape| match shape.split_last() {
+            Some((&width, [])) => Tensor::from_slice(device, &vec![1.0f32; width], shape),
+            _ => normal(device, &mut stream(seed, name, 0, 0), std, shape),
+        })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Qwen3Config {
+        &self.config
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Final hidden states (T, C), normalised, of the packed tokens.
+    ///
+    /// Errors: `Shape` for an id past the vocabulary or a context of another length.
+    pub fn hidden(&self, tape: &Tape, ids: &[u32], context: &mut dyn Context) -> Result<Var> {
+        if ids.len() != context.positions().len() {
+            let problem = format!("{} tokens, context of {}", ids.len(), context.positions().len());
+            return Err(Error::Shape { op: "model", problem });
+        }
+        let dtype = self.embedding.weight.value.dtype();
+        let rope =
+            RopeTable::new(&self.device, context.positions(), self.config.head_dim, self.config.rope_theta, dtype)?;
+        let mut x = self.embedding.forward(tape, ids)?;
+        for block in &self.blocks {
+            x = block.forward(tape, &x, &rope, context)?;
+        }
+        self.norm.forward(tape, &x)
+    }
+
+    /// The output head (V, C): the embedding if they are tied.
+    pub fn head(&self) -> &Param {
+        self.head.as_ref().unwrap_or(&self.embedding.weight)
+    }
+
+    /// Logits (T, V) of hidden states (T, C). For many tokens [`ops::linear_logprob`] needs no whole logits.
+    pub fn logits(&self, tape: &Tape, hidden: &Var) -> Result<Var> {
+        ops::linear(tape, hidden, &tape.param(self.head()))
+    }
+
+    /// Its parameters in a fixed order.
+    pub fn params(&self) -> Vec<&Param> {
+        let ends = [&self.embedding.weight, &self.norm.weight];
+        ends.into_iter().chain(&self.head).chain(self.blocks.iter().flat_map(Block::params)).collect()
+    }
+
+    /// Its parameters in the same order, for writing.
+    pub fn params_mut(&mut self) -> Vec<&mut Param> {
+        let ends = [&mut self.embedding.weight, &mut self.norm.weight];
+        let blocks = self.blocks.iter_mut().flat_map(Block::params_mut);
+        ends.into_iter().chain(&mut self.head).chain(blocks).collect()
+    }
+
+    /// Grows the vocabulary to `vocab_size`: new rows of the embedding (and of an untied head) are normal with the
+    /// config's `initializer_range`; a tied head stays tied.
+    ///
+    /// Errors: `Shape` if the vocabulary would shrink.
+    pub fn resize_vocabulary(&mut self, vocab_size: usize, seed: u64) -> Result<()> {
+        let (old, c) = (self.config.vocab_size, self.config.hidden_size);
+        if vocab_size < old {
+            let problem = format!("{old} tokens cannot shrink to {vocab_size}");
+            return Err(Error::Shape { op: "resize vocabulary", problem });
+        }
+        let std = self.config.initializer_range;
+        for table in [Some(&mut self.embedding.weight), self.head.as_mut()].into_iter().flatten() {
+            let mut rng = stream(seed, &format!("new rows of {}", table.name), old as u64, 0);
+            let fresh = normal(&Device::Cpu, &mut rng, std, [vocab_size - old, c])?;
+            let mut values = table.value.to_vec::<f32>()?;
+            values.extend(fresh.to_vec::<f32>()?);
+            table.value = Tensor::from_slice(&self.device, &values, [vocab_size, c])?;
+        }
+        self.config.vocab_size = vocab_size;
+        Ok(())
+    }
+}

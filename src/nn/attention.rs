@@ -1,0 +1,101 @@
+//! Causal grouped-query self-attention with normalised queries and keys.
+
+use super::{Linear, RmsNorm};
+use crate::autograd::{Param, Tape, Var};
+use crate::error::Result;
+use crate::ops;
+use crate::ops::RopeTable;
+use gr2_kernels::attention::Segments;
+
+/// Where queries find their keys: the tokens of the same packed batch ([`Packed`]), or a cache (`generate`).
+pub trait Context {
+    /// Position of every token for the rotary embedding.
+    fn positions(&self) -> &[u32];
+
+    /// Attention of `q` (T, H, D) over the keys and values this context holds, `k` and `v` (T, K, D) of these tokens
+    /// included: (T, H, D).
+    fn attend(&mut self, tape: &Tape, layer: usize, q: &Var, k: &Var, v: &Var) -> Result<Var>;
+}
+
+/// Sequences packed one after the other, as in training: every token sees its own sequence up to itself, and the
+/// prefix its sequence shares.
+pub struct Packed {
+    segments: Segments,
+    positions: Vec<u32>,
+}
+
+impl Packed {
+    /// A context over these segments.
+    pub fn new(segments: Segments) -> Packed {
+        Packed { positions: segments.positions(), segments }
+    }
+}
+
+impl Context for Packed {
+    fn positions(&self) -> &[u32] {
+        &self.positions
+    }
+
+    fn attend(&mut self, tape: &Tape, _layer: usize, q: &Var, k: &Var, v: &Var) -> Result<Var> {
+        ops::attention(tape, q, k, v, &self.segments)
+    }
+}
+
+/// Head counts and width.
+#[derive(Debug, Clone, Copy)]
+pub struct AttentionShape {
+    /// H.
+    pub heads: usize,
+    /// K.
+    pub kv_heads: usize,
+    /// D.
+    pub head_dim: usize,
+}
+
+/// `o(attention(rope(norm(q(x))), rope(norm(k(x))), v(x)))`.
+#[derive(Debug)]
+pub struct SelfAttention {
+    /// Head counts and width.
+    pub shape: AttentionShape,
+    /// (H·D, C).
+    pub q_proj: Linear,
+    /// (K·D, C).
+    pub k_proj: Linear,
+    /// (K·D, C).
+    pub v_proj: Linear,
+    /// (C, H·D).
+    pub o_proj: Linear,
+    /// Over D, shared by the query heads, before the rotary embedding.
+    pub q_norm: RmsNorm,
+    /// Over D, shared by the key heads, before the rotary embedding.
+    pub k_norm: RmsNorm,
+}
+
+impl SelfAttention {
+    /// Applies the layer to (T, C).
+    pub fn forward(&self, tape: &Tape, x: &Var, rope: &RopeTable, layer: usize, context: &mut dyn Context) -> Result<Var> {
+        let AttentionShape { heads, kv_heads, head_dim } = self.shape;
+        let (tokens, _) = x.tensor().shape().dims2("attention")?;
+        let q = ops::reshape(tape, &self.q_proj.forward(tape, x)?, [tokens, heads, head_dim])?;
+        let k = ops::reshape(tape, &self.k_proj.forward(tape, x)?, [tokens, kv_heads, head_dim])?;
+        let v = ops::reshape(tape, &self.v_proj.forward(tape, x)?, [tokens, kv_heads, head_dim])?;
+        let q = ops::rope(tape, &self.q_norm.forward(tape, &q)?, rope)?;
+        let k = ops::rope(tape, &self.k_norm.forward(tape, &k)?, rope)?;
+        let y = context.attend(tape, layer, &q, &k, &v)?;
+        self.o_proj.forward(tape, &ops::reshape(tape, &y, [tokens, heads * head_dim])?)
+    }
+
+    /// Its parameters.
+    pub fn params(&self) -> impl Iterator<Item = &Param> {
+        let projections = [&self.q_proj, &self.k_proj, &self.v_proj, &self.o_proj];
+        let norms = [&self.q_norm.weight, &self.k_norm.weight];
+        projections.into_iter().flat_map(Linear::params).chain(norms)
+    }
+
+    /// Its parameters, for writing.
+    pub fn params_mut(&mut self) -> impl Iterator<Item = &mut Param> {
+        let projections = [&mut self.q_proj, &mut self.k_proj, &mut self.v_proj, &mut self.o_proj];
+        let norms = [&mut self.q_norm.weight, &mut self.k_norm.weight];
+        projections.into_iter().flat_map(Linear::params_mut).chain(norms)
+    }
+}

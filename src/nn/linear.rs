@@ -1,0 +1,49 @@
+//! Matrix products with a weight, and its transpose's rows by id.
+
+use crate::autograd::{Param, Tape, Var};
+use crate::error::Result;
+use crate::ops;
+
+/// `y = x Wᵀ (+ b)`.
+#[derive(Debug)]
+pub struct Linear {
+    /// W (out, in).
+    pub weight: Param,
+    /// b (out).
+    pub bias: Option<Param>,
+}
+
+impl Linear {
+    /// Applies the layer to the last dimension of `x`.
+    pub fn forward(&self, tape: &Tape, x: &Var) -> Result<Var> {
+        let y = ops::linear(tape, x, &tape.param(&self.weight))?;
+        match &self.bias {
+            Some(bias) => ops::add_bias(tape, &y, &tape.param(bias)),
+            None => Ok(y),
+        }
+    }
+
+    /// Its parameters.
+    pub fn params(&self) -> impl Iterator<Item = &Param> {
+        std::iter::once(&self.weight).chain(&self.bias)
+    }
+
+    /// Its parameters, for writing.
+    pub fn params_mut(&mut self) -> impl Iterator<Item = &mut Param> {
+        std::iter::once(&mut self.weight).chain(&mut self.bias)
+    }
+}
+
+/// Rows of a table by id.
+#[derive(Debug)]
+pub struct Embedding {
+    /// The table (V, C).
+    pub weight: Param,
+}
+
+impl Embedding {
+    /// Rows of `ids`: (T, C).
+    pub fn forward(&self, tape: &Tape, ids: &[u32]) -> Result<Var> {
+        ops::embedding(tape, &tape.param(&self.weight), ids)
+    }
+}

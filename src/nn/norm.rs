@@ -1,0 +1,21 @@
+//! Root-mean-square normalisation.
+
+use crate::autograd::{Param, Tape, Var};
+use crate::error::Result;
+use crate::ops;
+
+/// `y = x / √(mean(x²) + ε) · w` along the last dimension.
+#[derive(Debug)]
+pub struct RmsNorm {
+    /// w (C).
+    pub weight: Param,
+    /// ε.
+    pub eps: f32,
+}
+
+impl RmsNorm {
+    /// Applies the layer.
+    pub fn forward(&self, tape: &Tape, x: &Var) -> Result<Var> {
+        ops::rms_norm(tape, x, &tape.param(&self.weight), self.eps)
+    }
+}

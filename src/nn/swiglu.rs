@@ -1,0 +1,36 @@
+//! The gated feed-forward layer.
+
+use super::Linear;
+use crate::autograd::{Param, Tape, Var};
+use crate::error::Result;
+use crate::ops;
+
+/// `y = down(silu(gate(x)) · up(x))`.
+#[derive(Debug)]
+pub struct SwiGlu {
+    /// (F, C).
+    pub gate: Linear,
+    /// (F, C).
+    pub up: Linear,
+    /// (C, F).
+    pub down: Linear,
+}
+
+impl SwiGlu {
+    /// Applies the layer to (T, C).
+    pub fn forward(&self, tape: &Tape, x: &Var) -> Result<Var> {
+        let gate = self.gate.forward(tape, x)?;
+        let up = self.up.forward(tape, x)?;
+        self.down.forward(tape, &ops::swiglu(tape, &gate, &up)?)
+    }
+
+    /// Its parameters.
+    pub fn params(&self) -> impl Iterator<Item = &Param> {
+        [&self.gate, &self.up, &self.down].into_iter().flat_map(Linear::params)
+    }
+
+    /// Its parameters, for writing.
+    pub fn params_mut(&mut self) -> impl Iterator<Item = &mut Param> {
+        [&mut self.gate, &mut self.up, &mut self.down].into_iter().flat_map(Linear::params_mut)
+    }
+}

@@ -1,0 +1,223 @@
+//! The loop.
+
+use super::checkpoint::{Cursor, Snapshot, restore, save};
+use super::{NonFiniteGuard, TrainConfig};
+use crate::autograd::{Gradients, Tape};
+use crate::console::{Progress, interrupted};
+use crate::data::{Batch, Example, Examples};
+use crate::error::{Error, Result};
+use crate::model::Qwen3;
+use crate::nn::Packed;
+use crate::optim::{Optimizer, Schedule};
+use crate::tensor::{Tensor, stream};
+use crate::text::Tokenizer;
+use crate::{files, ops};
+use rand::seq::SliceRandom;
+use serde::Serialize;
+use std::path::Path;
+use std::time::Instant;
+
+/// Weighted mean negative log-likelihood of a batch, `−Σ w log p / Σ w`, and its gradients.
+///
+/// Errors: `Shape` for a batch without predictions; `Kernel`.
+pub fn loss_and_gradients(model: &Qwen3, batch: &Batch) -> Result<(f64, Gradients)> {
+    let total: f64 = batch.weights.iter().map(|&w| w as f64).sum();
+    if total <= 0.0 {
+        return Err(Error::Shape { op: "loss", problem: "the batch has no token with a weight".into() });
+    }
+    let tape = Tape::new();
+    let hidden = model.hidden(&tape, &batch.ids, &mut Packed::new(batch.segments.clone()))?;
+    // rows that predict something: the head is applied to no other
+    let rows = ops::embedding(&tape, &hidden, &batch.rows)?;
+    let predicted = ops::linear_logprob(&tape, &rows, &tape.param(model.head()), &batch.targets, 1.0)?;
+    let logp = predicted.logp.tensor().to_f64()?;
+    let loss = -logp.iter().zip(&batch.weights).map(|(l, &w)| l * w as f64).sum::<f64>() / total;
+    let seed: Vec<f64> = batch.weights.iter().map(|&w| -(w as f64) / total).collect();
+    let logp = predicted.logp;
+    let seed = Tensor::from_f64(model.device(), logp.tensor().dtype(), &seed, logp.tensor().shape().clone())?;
+    Ok((loss, tape.backward(&[(&logp, seed)])?))
+}
+
+/// One training stage.
+pub struct Trainer<'a> {
+    /// Name of the stage, in messages and random streams.
+    pub stage: &'a str,
+    /// What is trained.
+    pub model: &'a mut Qwen3,
+    /// Saved with every checkpoint.
+    pub tokenizer: &'a Tokenizer,
+    /// Settings.
+    pub config: &'a TrainConfig,
+    /// Seed of the order of examples.
+    pub seed: u64,
+    /// Directory of `checkpoint/` and `metrics.jsonl`.
+    pub directory: &'a Path,
+}
+
+/// One line of `metrics.jsonl`: means since the last line.
+#[derive(Debug, Serialize)]
+struct Metrics {
+    step: u64,
+    epoch: f64,
+    loss: f64,
+    lr: f64,
+    grad_norm: f64,
+    tokens: usize,
+    tokens_per_s: f64,
+    skipped: u64,
+}
+
+/// Updates between lines of `metrics.jsonl`.
+const LOG_EVERY: u64 = 10;
+
+impl Trainer<'_> {
+    /// Trains to the end, from the last checkpoint if there is one. Returns the number of updates.
+    ///
+    /// Errors: `Data` without examples, `NonFinite`, `Interrupted` (after saving), `Io`, `Kernel`.
+    pub fn run(self, examples: &dyn Examples) -> Result<u64> {
+        if examples.is_empty() {
+            let problem = "no training sequences".to_string();
+            return Err(Error::Run { stage: self.stage.into(), problem, hint: None });
+        }
+        std::fs::create_dir_all(self.directory).map_err(Error::io(self.directory))?;
+        let checkpoint = self.directory.join("checkpoint");
+        let metrics = self.directory.join("metrics.jsonl");
+        let mut optimizer = Optimizer::new(self.config.optimizer, &self.model.params())?;
+        let mut cursor = restore(&checkpoint, self.model, &mut optimizer)?.unwrap_or_default();
+        files::retain_jsonl(&metrics, |line| line["step"].as_u64().is_some_and(|s| s <= cursor.step))?;
+
+        let size = examples.len();
+        let total = self.total_examples(examples)?;
+        let warmup = (self.config.warmup * total as f64) as u64;
+        let schedule =
+            Schedule { peak: self.config.lr, warmup, total, decay: self.config.decay, floor: self.config.lr_floor };
+        let mut guard =
+            NonFiniteGuard::new(self.stage, self.config.max_skipped, self.directory.join("non_finite_batch.json"));
+        let seen = |c: &Cursor| c.epoch * size as u64 + c.position as u64;
+        let progress = Progress::new(self.stage, total, seen(&cursor));
+        let mut saved = Instant::now();
+        let mut window = Window::new();
+        let finished = |c: &Cursor| seen(c) >= total || self.config.max_steps > 0 && c.step >= self.config.max_steps;
+        let mut order = self.order(cursor.epoch, size);
+        while !finished(&cursor) {
+            if interrupted() {
+                save(&self.snapshot(&optimizer, &cursor), &checkpoint)?;
+                return Err(Error::Interrupted { stage: self.stage.into() });
+            }
+            let lr = schedule.at(seen(&cursor));
+            let batch = self.next_batch(examples, &order, &mut cursor)?;
+            let (mut loss, mut report) = (f64::NAN, None);
+            if !batch.rows.is_empty() {
+                let (found, mut gradients) = loss_and_gradients(self.model, &batch)?;
+                loss = found;
+                let params = self.model.params_mut();
+                report = Some(match loss.is_finite() {
+                    true => optimizer.step(params, &mut gradients, lr)?,
+                    false => crate::optim::StepReport { grad_norm: f64::NAN, applied: false },
+                });
+            }
+            cursor.step += 1;
+            if cursor.position >= size {
+                (cursor.epoch, cursor.position) = (cursor.epoch + 1, 0);
+                order = self.order(cursor.epoch, size);
+            }
+            let Some(report) = report else { continue };
+            guard.observe(cursor.step, report.applied, loss, report.grad_norm, &batch.ids)?;
+            window.add(loss, report.grad_norm, batch.ids.len());
+            progress.advance(seen(&cursor) - progress.position(), format_args!("loss {loss:.4} lr {lr:.2e}"));
+            if cursor.step % LOG_EVERY == 0 || finished(&cursor) {
+                let epoch = seen(&cursor) as f64 / size as f64;
+                files::append_jsonl(&metrics, &window.close(cursor.step, epoch, lr, guard.skipped))?;
+            }
+            if saved.elapsed().as_secs() >= self.config.checkpoint_seconds {
+                save(&self.snapshot(&optimizer, &cursor), &checkpoint)?;
+                saved = Instant::now();
+            }
+        }
+        save(&self.snapshot(&optimizer, &cursor), &checkpoint)?;
+        progress.finish(format_args!("{} updates, {} skipped", cursor.step, guard.skipped));
+        Ok(cursor.step)
+    }
+
+    fn snapshot<'s>(&'s self, optimizer: &'s Optimizer, cursor: &'s Cursor) -> Snapshot<'s> {
+        Snapshot { model: self.model, tokenizer: self.tokenizer, optimizer: Some(optimizer), cursor }
+    }
+
+    /// Examples of the whole run: all epochs, or as many as the step limit takes.
+    fn total_examples(&self, examples: &dyn Examples) -> Result<u64> {
+        let all = self.config.epochs * examples.len() as u64;
+        if self.config.max_steps == 0 {
+            return Ok(all);
+        }
+        let lengths: Vec<usize> =
+            (0..examples.len()).map(|i| Ok(self.cut(examples.get(0, i)?).tokens.len())).collect::<Result<_>>()?;
+        let batches = crate::data::batches(&lengths, self.config.batch_tokens).len() as u64;
+        Ok(all.min(self.config.max_steps * examples.len() as u64 / batches.max(1)).max(1))
+    }
+
+    fn order(&self, epoch: u64, size: usize) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..size).collect();
+        order.shuffle(&mut stream(self.seed, &format!("{} order", self.stage), epoch, 0));
+        order
+    }
+
+    fn cut(&self, mut example: Example) -> Example {
+        example.tokens.truncate(self.config.max_length);
+        example.weights.truncate(self.config.max_length);
+        example
+    }
+
+    /// Examples from the cursor on until the token budget is full; at least one.
+    fn next_batch(&self, examples: &dyn Examples, order: &[usize], cursor: &mut Cursor) -> Result<Batch> {
+        let (mut members, mut filled) = (vec![], 0);
+        while let Some(&index) = order.get(cursor.position) {
+            let example = self.cut(examples.get(cursor.epoch, index)?);
+            if !members.is_empty() && filled + example.tokens.len() > self.config.batch_tokens {
+                break;
+            }
+            filled += example.tokens.len();
+            members.push(example);
+            cursor.position += 1;
+        }
+        Batch::pack(&members)
+    }
+}
+
+/// Sums between two lines of metrics.
+struct Window {
+    since: Instant,
+    updates: usize,
+    loss: f64,
+    grad_norm: f64,
+    tokens: usize,
+}
+
+impl Window {
+    fn new() -> Window {
+        Window { since: Instant::now(), updates: 0, loss: 0.0, grad_norm: 0.0, tokens: 0 }
+    }
+
+    fn add(&mut self, loss: f64, grad_norm: f64, tokens: usize) {
+        self.updates += 1;
+        self.loss += loss;
+        self.grad_norm += grad_norm;
+        self.tokens += tokens;
+    }
+
+    fn close(&mut self, step: u64, epoch: f64, lr: f64, skipped: u64) -> Metrics {
+        let n = self.updates.max(1) as f64;
+        let tokens_per_s = self.tokens as f64 / self.since.elapsed().as_secs_f64();
+        let line = Metrics {
+            step,
+            epoch,
+            loss: self.loss / n,
+            lr,
+            grad_norm: self.grad_norm / n,
+            tokens: self.tokens,
+            tokens_per_s,
+            skipped,
+        };
+        *self = Window::new();
+        line
+    }
+}
