@@ -10,23 +10,26 @@ use gr2_kernels::decode::DecodeRows;
 
 /// A tree of the token sequences that may be generated, all of one length.
 pub trait Constraint {
+    /// A position in the tree.
+    type Node: Copy;
+
     /// Tokens of a complete path.
     fn depth(&self) -> usize;
 
     /// The node before the first token.
-    fn root(&self) -> u32;
+    fn root(&self) -> Self::Node;
 
     /// Calls `visit(token, node)` for every token allowed after `node`, in a fixed order.
-    fn children(&self, node: u32, visit: &mut dyn FnMut(u32, u32));
+    fn children(&self, node: Self::Node, visit: impl FnMut(u32, Self::Node));
 }
 
 /// One complete path.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Beam {
+pub struct Beam<N> {
     /// Its tokens.
     pub tokens: Vec<u32>,
     /// Its leaf in the constraint.
-    pub node: u32,
+    pub node: N,
     /// Sum of the tokens' log-probabilities over the whole vocabulary.
     pub logp: f32,
 }
@@ -40,7 +43,12 @@ const LOGITS: usize = 16 << 20;
 /// by token.
 /// Errors: `Shape` for an empty prompt; `Run` if the constraint allows nothing.
 /// Source: transformers' beam search with a prefix constraint and length penalty 0.
-pub fn beam_search(model: &Qwen3, prompts: &[Vec<u32>], constraint: &dyn Constraint, beams: usize) -> Result<Vec<Vec<Beam>>> {
+pub fn beam_search<C: Constraint>(
+    model: &Qwen3,
+    prompts: &[Vec<u32>],
+    constraint: &C,
+    beams: usize,
+) -> Result<Vec<Vec<Beam<C::Node>>>> {
     if let Some(empty) = prompts.iter().position(|p| p.is_empty()) {
         return Err(Error::Shape { op: "beam search", problem: format!("prompt {empty} is empty") });
     }
@@ -52,17 +60,22 @@ pub fn beam_search(model: &Qwen3, prompts: &[Vec<u32>], constraint: &dyn Constra
     Ok(found)
 }
 
-fn search(model: &Qwen3, prompts: &[Vec<u32>], constraint: &dyn Constraint, beams: usize) -> Result<Vec<Vec<Beam>>> {
+fn search<C: Constraint>(
+    model: &Qwen3,
+    prompts: &[Vec<u32>],
+    constraint: &C,
+    beams: usize,
+) -> Result<Vec<Vec<Beam<C::Node>>>> {
     let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
     let ends: Vec<usize> = lengths.iter().scan(0, |end, n| { *end += n; Some(*end) }).collect();
     let mut cache = Cache::new(model.config(), model.device(), prompts.len() * beams, constraint.depth())?;
     let tape = Tape::inference();
     let hidden = model.hidden(&tape, &prompts.concat(), &mut Prefill::new(&mut cache, Segments::packed(&lengths)?))?;
     let last: Vec<u32> = ends.iter().map(|&end| end as u32 - 1).collect();
-    let hidden = ops::embedding(&tape, &hidden, &last)?;
+    let hidden = ops::gather_rows(&tape, &hidden, &last)?;
 
     let start = Beam { tokens: vec![], node: constraint.root(), logp: 0.0 };
-    let mut paths: Vec<Vec<Beam>> = vec![vec![start]; prompts.len()];
+    let mut paths: Vec<Vec<Beam<C::Node>>> = vec![vec![start]; prompts.len()];
     let mut parents = extend(&mut paths, &log_softmax(model, &tape, &hidden)?, constraint, beams)?;
     for depth in 1..constraint.depth() {
         if depth > 1 {
@@ -107,20 +120,20 @@ fn log_softmax(model: &Qwen3, tape: &Tape, hidden: &Var) -> Result<Scores> {
 }
 
 /// Replaces every prompt's paths by its best extensions. Returns (prompt, old rank, new rank) of each.
-fn extend(
-    paths: &mut [Vec<Beam>],
+fn extend<C: Constraint>(
+    paths: &mut [Vec<Beam<C::Node>>],
     scores: &Scores,
-    constraint: &dyn Constraint,
+    constraint: &C,
     beams: usize,
 ) -> Result<Vec<(usize, usize, usize)>> {
     let mut parents = vec![];
     let mut row = 0;
     for (p, paths) in paths.iter_mut().enumerate() {
-        let mut extensions: Vec<(f32, u32, usize, u32)> = vec![];
+        let mut extensions: Vec<(f32, u32, usize, C::Node)> = vec![];
         for (rank, path) in paths.iter().enumerate() {
             let logits = &scores.logits[row * scores.vocab..(row + 1) * scores.vocab];
             let base = path.logp - scores.log_sum[row];
-            constraint.children(path.node, &mut |token, node| {
+            constraint.children(path.node, |token, node| {
                 extensions.push((base + logits[token as usize], token, rank, node));
             });
             row += 1;

@@ -107,7 +107,7 @@ impl<'a> Wave<'a> {
         }
         let mut wave = Wave { model, config, cache, live, sampler: Sampler::new(config.sampler.clone())? };
         // one row of hidden states per continuation, those of one prompt being the same
-        let last = ops::embedding(&tape, &hidden, &from)?;
+        let last = ops::gather_rows(&tape, &hidden, &from)?;
         let all: Vec<usize> = (0..wave.live.len()).collect();
         wave.draw(&tape, &last, &all)?;
         Ok(wave)

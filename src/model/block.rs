@@ -5,7 +5,7 @@ use crate::autograd::{Param, Tape, Var};
 use crate::error::Result;
 use crate::nn::{AttentionShape, Context, Linear, RmsNorm, SelfAttention, SwiGlu};
 use crate::ops;
-use crate::ops::RopeTable;
+use crate::ops::Rotation;
 use crate::tensor::{Shape, Tensor};
 
 /// `h = x + attention(norm(x)); y = h + mlp(norm(h))`.
@@ -69,7 +69,7 @@ impl Block {
     }
 
     /// Applies the layer to (T, C).
-    pub fn forward(&self, tape: &Tape, x: &Var, rope: &RopeTable, context: &mut dyn Context) -> Result<Var> {
+    pub fn forward(&self, tape: &Tape, x: &Var, rope: &Rotation, context: &mut dyn Context) -> Result<Var> {
         let a = self.attention.forward(tape, &self.input_norm.forward(tape, x)?, rope, self.index, context)?;
         let h = ops::add(tape, x, &a)?;
         let m = self.mlp.forward(tape, &self.post_norm.forward(tape, &h)?)?;

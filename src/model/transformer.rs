@@ -7,10 +7,10 @@ use crate::nn::{Context, Embedding, RmsNorm};
 use crate::ops;
 use crate::ops::RopeTable;
 use crate::tensor::{Shape, Tensor, normal, stream};
-use gr2_kernels::Device;
+use gr2_kernels::{Device, Dtype};
+use std::collections::HashMap;
 
 /// A Qwen3-architecture language model on one device.
-#[derive(Debug)]
 pub struct Qwen3 {
     config: Qwen3Config,
     device: Device,
@@ -19,6 +19,7 @@ pub struct Qwen3 {
     norm: RmsNorm,
     /// `None` if the head is the embedding.
     head: Option<Param>,
+    rope: RopeTable,
 }
 
 impl Qwen3 {
@@ -38,7 +39,9 @@ impl Qwen3 {
             false => Some(param("lm_head.weight", [v, c].into())?),
         };
         let blocks = (0..config.num_hidden_layers).map(|i| Block::build(&config, i, weight)).collect::<Result<_>>()?;
-        Ok(Qwen3 { config, device: device.clone(), embedding, blocks, norm, head })
+        let dtype = embedding.weight.value.dtype();
+        let rope = RopeTable::new(device, config.head_dim, config.rope_theta, dtype)?;
+        Ok(Qwen3 { config, device: device.clone(), embedding, blocks, norm, head, rope })
     }
 
     /// Fresh weights: normal with the config's `initializer_range`, norms one.
@@ -49,6 +52,14 @@ impl Qwen3 {
         Qwen3::build(config, device, &mut |name, shape| match shape.split_last() {
             Some((&width, [])) => Tensor::from_slice(device, &vec![1.0f32; width], shape),
             _ => normal(device, &mut stream(seed, name, 0, 0), std, shape),
+        })
+    }
+
+    /// The same weights as another float type or on another device: f64 on the CPU is for gradient checks.
+    pub fn convert(&self, dtype: Dtype, device: &Device) -> Result<Qwen3> {
+        let values: HashMap<&str, &Tensor> = self.params().into_iter().map(|p| (p.name.as_str(), &p.value)).collect();
+        Qwen3::build(self.config.clone(), device, &mut |name, shape| {
+            Tensor::from_f64(device, dtype, &values[name].to_f64()?, shape)
         })
     }
 
@@ -70,9 +81,7 @@ impl Qwen3 {
             let problem = format!("{} tokens, context of {}", ids.len(), context.positions().len());
             return Err(Error::Shape { op: "model", problem });
         }
-        let dtype = self.embedding.weight.value.dtype();
-        let rope =
-            RopeTable::new(&self.device, context.positions(), self.config.head_dim, self.config.rope_theta, dtype)?;
+        let rope = self.rope.at(context.positions())?;
         let mut x = self.embedding.forward(tape, ids)?;
         for block in &self.blocks {
             x = block.forward(tape, &x, &rope, context)?;

@@ -4,7 +4,7 @@ use super::{Linear, RmsNorm};
 use crate::autograd::{Param, Tape, Var};
 use crate::error::Result;
 use crate::ops;
-use crate::ops::RopeTable;
+use crate::ops::Rotation;
 use gr2_kernels::attention::Segments;
 
 /// Where queries find their keys: the tokens of the same packed batch ([`Packed`]), or a cache (`generate`).
@@ -73,7 +73,7 @@ pub struct SelfAttention {
 
 impl SelfAttention {
     /// Applies the layer to (T, C).
-    pub fn forward(&self, tape: &Tape, x: &Var, rope: &RopeTable, layer: usize, context: &mut dyn Context) -> Result<Var> {
+    pub fn forward(&self, tape: &Tape, x: &Var, rope: &Rotation, layer: usize, context: &mut dyn Context) -> Result<Var> {
         let AttentionShape { heads, kv_heads, head_dim } = self.shape;
         let (tokens, _) = x.tensor().shape().dims2("attention")?;
         let q = ops::reshape(tape, &self.q_proj.forward(tape, x)?, [tokens, heads, head_dim])?;

@@ -28,7 +28,7 @@ pub fn loss_and_gradients(model: &Qwen3, batch: &Batch) -> Result<(f64, Gradient
     let tape = Tape::new();
     let hidden = model.hidden(&tape, &batch.ids, &mut Packed::new(batch.segments.clone()))?;
     // rows that predict something: the head is applied to no other
-    let rows = ops::embedding(&tape, &hidden, &batch.rows)?;
+    let rows = ops::gather_rows(&tape, &hidden, &batch.rows)?;
     let predicted = ops::linear_logprob(&tape, &rows, &tape.param(model.head()), &batch.targets, 1.0)?;
     let logp = predicted.logp.tensor().to_f64()?;
     let loss = -logp.iter().zip(&batch.weights).map(|(l, &w)| l * w as f64).sum::<f64>() / total;

@@ -1,0 +1,145 @@
+//! The configuration of a run: one table per stage, every key with a default.
+
+use super::Stage;
+use super::stages::{BaseConfig, DapoConfig, EvalConfig, MidtrainConfig, SftConfig, SidConfig, SlatesConfig, TracesConfig};
+use crate::data::DataConfig;
+use crate::error::{Error, Result};
+use crate::rerank::PromptConfig;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::path::Path;
+
+/// A whole run, as its TOML file spells it. Unknown keys are refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunConfig {
+    /// Name in the report.
+    pub name: String,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Where items and histories come from.
+    pub data: DataConfig,
+    /// Semantic ids.
+    pub sid: SidConfig,
+    /// The base model.
+    pub base: BaseConfig,
+    /// Mid-training.
+    pub midtrain: MidtrainConfig,
+    /// Slates.
+    pub slates: SlatesConfig,
+    /// The prompt of the re-ranker.
+    pub prompt: PromptConfig,
+    /// Reasoning traces.
+    pub traces: TracesConfig,
+    /// Supervised fine-tuning.
+    pub sft: SftConfig,
+    /// Reinforcement learning.
+    pub dapo: DapoConfig,
+    /// Evaluation.
+    pub eval: EvalConfig,
+}
+
+impl Default for RunConfig {
+    fn default() -> Self {
+        RunConfig {
+            name: "run".into(),
+            seed: 1,
+            data: Default::default(),
+            sid: Default::default(),
+            base: Default::default(),
+            midtrain: Default::default(),
+            slates: Default::default(),
+            prompt: Default::default(),
+            traces: Default::default(),
+            sft: Default::default(),
+            dapo: Default::default(),
+            eval: Default::default(),
+        }
+    }
+}
+
+impl RunConfig {
+    /// Reads a TOML file and lays `key=value` settings over it, as in `data.dir=/my/data` or `dapo.steps=50`.
+    ///
+    /// Errors: `Io`; `Config` naming the file and line of a syntax error, an unknown key, a value of the wrong type.
+    pub fn read(path: &Path, settings: &[String]) -> Result<RunConfig> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        RunConfig::parse(&text, &path.display().to_string(), settings)
+    }
+
+    /// As [`RunConfig::read`] for a text already read; `name` stands for it in messages.
+    ///
+    /// Errors: `Config`.
+    pub fn parse(text: &str, name: &str, settings: &[String]) -> Result<RunConfig> {
+        let bad = |problem: String| Error::Config { field: name.into(), problem, hint: None };
+        let mut table: toml::Table = text.parse().map_err(|e: toml::de::Error| bad(e.to_string()))?;
+        for setting in settings {
+            apply(&mut table, setting)?;
+        }
+        let config: RunConfig = table.try_into().map_err(|e: toml::de::Error| bad(e.to_string().trim().to_string()))?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Errors: `Config` naming the first field out of range.
+    pub fn validate(&self) -> Result<()> {
+        self.data.validate()?;
+        self.sid.validate()?;
+        self.base.validate()?;
+        self.midtrain.validate()?;
+        self.slates.validate()?;
+        self.prompt.validate()?;
+        self.traces.validate()?;
+        self.sft.validate()?;
+        self.dapo.validate()?;
+        self.eval.validate()
+    }
+
+    /// The part of the configuration that decides a stage's result.
+    pub(super) fn part(&self, stage: Stage) -> Result<Value> {
+        let part = match stage {
+            Stage::Data => serde_json::to_value(&self.data),
+            Stage::Sid => serde_json::to_value(&self.sid),
+            Stage::Base => serde_json::to_value((&self.base, &self.prompt)),
+            Stage::Midtrain => serde_json::to_value(&self.midtrain),
+            Stage::Slates => serde_json::to_value(&self.slates),
+            Stage::Traces => serde_json::to_value((&self.traces, &self.prompt)),
+            Stage::Sft => serde_json::to_value(&self.sft),
+            Stage::Dapo => serde_json::to_value(&self.dapo),
+            Stage::Eval => serde_json::to_value(&self.eval),
+        };
+        part.map_err(|e| Error::Config { field: stage.name().into(), problem: e.to_string(), hint: None })
+    }
+}
+
+/// Lays one `a.b.c=value` over the table; the value is TOML, or a bare string where it is not.
+fn apply(table: &mut toml::Table, setting: &str) -> Result<()> {
+    let usage = |problem: String| Error::Usage { problem, hint: Some("as in --set dapo.steps=50".into()) };
+    let (key, value) = setting.split_once('=').ok_or_else(|| usage(format!("--set {setting}: no `=`")))?;
+    let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
+    let value = parsed.unwrap_or_else(|| toml::Value::String(value.to_string()));
+    let mut at = table;
+    let mut parts: Vec<&str> = key.trim().split('.').collect();
+    let last = parts.pop().filter(|l| !l.is_empty()).ok_or_else(|| usage(format!("--set {setting}: no key")))?;
+    for part in parts {
+        let next = at.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        at = next.as_table_mut().ok_or_else(|| usage(format!("--set {setting}: `{part}` is no table")))?;
+    }
+    at.insert(last.to_string(), value);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_lie_over_the_file_and_unknown_keys_are_refused() {
+        let text = "name = \"x\"\n[dapo]\nsteps = 3\n";
+        let config = RunConfig::parse(text, "x.toml", &["dapo.steps=7".into(), "name=office run".into()]).unwrap();
+        assert_eq!((config.dapo.steps, config.name.as_str()), (7, "office run"));
+        let message = RunConfig::parse("[dapo]\nstep = 3\n", "x.toml", &[]).unwrap_err().to_string();
+        assert!(message.contains("x.toml") && message.contains("unknown field `step`"), "{message}");
+        assert_eq!(RunConfig::parse("", "x", &["dapo.steps".into()]).unwrap_err().exit_code(), 2);
+    }
+}

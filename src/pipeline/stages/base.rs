@@ -1,0 +1,126 @@
+//! `base`: a small language model trained from scratch on the catalogue's texts, or any Qwen3 checkpoint by path.
+
+use super::super::{RunConfig, RunDir, Stage};
+use super::{data, write_results};
+use crate::data::{Dataset, Example};
+use crate::error::{Error, Result};
+use crate::model::{self, Qwen3, Qwen3Config};
+use crate::rerank::prompt_phrases;
+use crate::text::{Tokenizer, train_bpe};
+use crate::train::{TrainConfig, Trainer, catalogue_texts};
+use gr2_kernels::Device;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// The base model: a directory, or the sizes of a fresh one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BaseConfig {
+    /// A Qwen3 checkpoint in Hugging Face layout. Without it a model is trained from scratch.
+    pub path: Option<PathBuf>,
+    /// Tokens of the byte-level BPE trained on the catalogue.
+    pub vocab_size: usize,
+    /// C.
+    pub hidden: usize,
+    /// L.
+    pub layers: usize,
+    /// H.
+    pub heads: usize,
+    /// K.
+    pub kv_heads: usize,
+    /// D.
+    pub head_dim: usize,
+    /// F.
+    pub ffn: usize,
+    /// Pretraining on the catalogue's texts.
+    pub train: TrainConfig,
+}
+
+impl Default for BaseConfig {
+    fn default() -> Self {
+        BaseConfig {
+            path: None,
+            vocab_size: 2048,
+            hidden: 192,
+            layers: 4,
+            heads: 6,
+            kv_heads: 3,
+            head_dim: 32,
+            ffn: 512,
+            train: TrainConfig { epochs: 2, ..TrainConfig::default() },
+        }
+    }
+}
+
+impl BaseConfig {
+    /// Errors: `Config` naming the first field out of range.
+    pub fn validate(&self) -> Result<()> {
+        self.train.validate("base.train")?;
+        if self.path.is_some() {
+            return Ok(());
+        }
+        if self.vocab_size < crate::text::BPE_MIN_VOCAB {
+            let problem = format!("{}: at least {} byte tokens", self.vocab_size, crate::text::BPE_MIN_VOCAB);
+            return Err(Error::Config { field: "base.vocab_size".into(), problem, hint: None });
+        }
+        self.model(self.vocab_size).validate()
+    }
+
+    /// Sizes of a fresh model. Weights start wider than the usual 0.02: residual streams this narrow would start
+    /// almost silent.
+    pub fn model(&self, vocab_size: usize) -> Qwen3Config {
+        let heads = (self.heads, self.kv_heads, self.head_dim);
+        let config = Qwen3Config::small(vocab_size, self.hidden, self.layers, heads, self.ffn);
+        Qwen3Config { initializer_range: 0.5 / (self.hidden as f64).sqrt(), ..config }
+    }
+}
+
+pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &Device) -> Result<()> {
+    let base = &config.base;
+    if let Some(path) = &base.path {
+        // loading checks the whole checkpoint now rather than an hour into the run
+        let model = model::load(path, device)?;
+        Tokenizer::load(path)?;
+        eprintln!("base: {} ({} parameters)", path.display(), model.config().parameters());
+        return write_results(directory, &json!({ "path": path, "parameters": model.config().parameters() }));
+    }
+    let dataset = data::read(run)?;
+    let texts = catalogue_texts(&dataset.catalogue);
+    let phrases = prompt_phrases(&dataset, &config.prompt)?;
+    // the prompt's own words are few but stand in every prompt: they must become single tokens
+    let corpus: Vec<&str> = texts.iter().chain(&phrases).map(String::as_str).collect();
+    let tokenizer = train_bpe(&corpus, base.vocab_size)?;
+    let mut shape = base.model(tokenizer.vocab_size());
+    shape.eos_token_ids = tokenizer.eos_ids().to_vec();
+    let mut model = Qwen3::random(shape, device, config.seed)?;
+    let examples = texts.iter().map(|text| language_example(&tokenizer, text)).collect::<Result<Vec<Example>>>()?;
+    let trainer = Trainer {
+        stage: "base",
+        model: &mut model,
+        tokenizer: &tokenizer,
+        config: &base.train,
+        seed: config.seed,
+        directory,
+    };
+    trainer.run(&examples)?;
+    let results = json!({ "parameters": model.config().parameters(), "vocab_size": tokenizer.vocab_size() });
+    write_results(directory, &results)
+}
+
+/// A text with its end, every token predicted.
+pub(super) fn language_example(tokenizer: &Tokenizer, text: &str) -> Result<Example> {
+    let mut tokens = tokenizer.encode(text)?;
+    tokens.extend(tokenizer.token_id(crate::text::ENDOFTEXT));
+    Ok(Example { weights: vec![1.0; tokens.len()], tokens })
+}
+
+/// Directory of the base checkpoint.
+pub(super) fn checkpoint(config: &RunConfig, run: &RunDir) -> PathBuf {
+    config.base.path.clone().unwrap_or_else(|| run.stage(Stage::Base).join("checkpoint"))
+}
+
+/// Number of texts a fresh base model learns from, for the plan.
+pub(super) fn texts(dataset: &Dataset) -> usize {
+    dataset.catalogue.len()
+}

@@ -1,0 +1,18 @@
+//! `data`: items and histories into the run directory.
+
+use super::super::{RunConfig, RunDir, Stage};
+use crate::data::{Dataset, import};
+use crate::error::Result;
+use std::path::Path;
+
+pub(super) fn run(config: &RunConfig, directory: &Path) -> Result<()> {
+    let dataset = import(&config.data)?;
+    eprintln!("data: {}", dataset.counts);
+    eprintln!("data: {}", dataset.split().protocol());
+    dataset.write(directory)
+}
+
+/// The imported data set.
+pub(super) fn read(run: &RunDir) -> Result<Dataset> {
+    Dataset::read(&run.stage(Stage::Data))
+}

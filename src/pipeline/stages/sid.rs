@@ -1,0 +1,157 @@
+//! `sid`: item texts to semantic ids.
+
+use super::super::{RunConfig, RunDir, Stage};
+use super::{data, write_results};
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::sid::{
+    CooccurrenceConfig, Embeddings, ItemText, LastLevel, RqVaeConfig, SemanticIds, SvdConfig, TfidfConfig,
+    assign_last_level, embed_texts, neighbours, read_embeddings, smooth, train_rqvae, uniqueness, write_jsonl,
+};
+use crate::{files, model, text};
+use gr2_kernels::Device;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// Where dense item embeddings come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Embedding {
+    /// Hashed TF-IDF of the item text, reduced by a truncated SVD.
+    Tfidf,
+    /// Mean-pooled final states of a Qwen3 checkpoint directory.
+    Model(PathBuf),
+    /// A `.npy` or `.safetensors` file with one row per item.
+    File(PathBuf),
+}
+
+/// Settings of the semantic ids.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SidConfig {
+    /// Where dense item embeddings come from.
+    pub embedding: Embedding,
+    /// Q. 4: GR2.
+    pub levels: usize,
+    /// N. 256: OneRec-Think, LC-Rec.
+    pub codes_per_level: usize,
+    /// Weight of the mean of an item's co-purchased neighbours mixed into its embedding; 0: text only.
+    pub collaborative: f32,
+    /// Which neighbours.
+    pub cooccurrence: CooccurrenceConfig,
+    /// How last codes are chosen inside each prefix: `random` (GR2) or `nearest`.
+    pub last_level: LastLevelChoice,
+    /// The built-in text embedding's words.
+    pub tfidf: TfidfConfig,
+    /// The built-in text embedding's reduction.
+    pub svd: SvdConfig,
+    /// The quantiser.
+    pub rqvae: RqVaeConfig,
+}
+
+/// How last codes are chosen inside each prefix; both make every id unique.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LastLevelChoice {
+    /// At random without replacement.
+    Random,
+    /// The nearest free code.
+    Nearest,
+}
+
+impl Default for SidConfig {
+    fn default() -> Self {
+        SidConfig {
+            embedding: Embedding::Tfidf,
+            levels: 4,
+            codes_per_level: 256,
+            collaborative: 0.0,
+            cooccurrence: CooccurrenceConfig::default(),
+            last_level: LastLevelChoice::Random,
+            tfidf: TfidfConfig::default(),
+            svd: SvdConfig::default(),
+            rqvae: RqVaeConfig::default(),
+        }
+    }
+}
+
+impl SidConfig {
+    /// Errors: `Config` naming the first field out of range.
+    pub fn validate(&self) -> Result<()> {
+        text::SidShape::new(self.levels, self.codes_per_level)?;
+        if !(0.0..=1.0).contains(&self.collaborative) {
+            let problem = format!("{}: is a share, between 0 and 1", self.collaborative);
+            return Err(Error::Config { field: "sid.collaborative".into(), problem, hint: None });
+        }
+        self.cooccurrence.validate()?;
+        self.tfidf.validate()?;
+        self.rqvae.validate()
+    }
+}
+
+pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &Device) -> Result<()> {
+    let sid = &config.sid;
+    let dataset = data::read(run)?;
+    let (mut embeddings, source) = embed(config, &dataset, device)?;
+    if sid.collaborative > 0.0 {
+        let split = dataset.split();
+        let train: Vec<&[u32]> = (0..dataset.users.len() as u32).map(|user| split.train(user)).collect();
+        let near = neighbours(&train, dataset.catalogue.len(), &sid.cooccurrence)?;
+        embeddings = smooth(&embeddings, &near, sid.collaborative, true)?;
+    }
+    let metrics = directory.join("metrics.jsonl");
+    files::retain_jsonl(&metrics, |_| false)?;
+    let shape = (sid.levels, sid.codes_per_level);
+    let log = |m: &crate::sid::RqVaeMetrics| files::append_jsonl(&metrics, m);
+    let quantised = train_rqvae(&embeddings, shape, &sid.rqvae, device, config.seed, log)?;
+    let mut ids = SemanticIds::new(sid.levels, sid.codes_per_level, quantised.codes)?;
+    let before = uniqueness(&ids);
+    let how = match sid.last_level {
+        LastLevelChoice::Random => LastLevel::Random { seed: config.seed },
+        LastLevelChoice::Nearest => LastLevel::Nearest,
+    };
+    let books = &quantised.codebooks;
+    let latents = &quantised.latents;
+    let assigned = assign_last_level(&mut ids, how, &|item, prefix, out| books.distances(latents.row(item), prefix, out))?;
+    let report = uniqueness(&ids);
+    eprintln!("sid: {:.2} % unique ids, {:.2} % of items alone on theirs", report.unique_sids * 100.0, report.unique_items * 100.0);
+    write_jsonl(&directory.join("sids.jsonl"), &ids)?;
+    let mut results = serde_json::to_value(&report).expect("invariant: a report serialises");
+    results["before_last_level"] = json!(before);
+    results["last_level"] = json!(assigned);
+    results["embedding"] = source;
+    write_results(directory, &results)
+}
+
+/// The dense embeddings and what is to be said of them.
+fn embed(config: &RunConfig, dataset: &Dataset, device: &Device) -> Result<(Embeddings, serde_json::Value)> {
+    let items = &dataset.catalogue.items;
+    match &config.sid.embedding {
+        Embedding::Tfidf => {
+            let categories: Vec<String> = items.iter().map(|item| item.categories.join(", ")).collect();
+            let text = |i: usize| ItemText {
+                title: &items[i].title,
+                brand: &items[i].brand,
+                categories: &categories[i],
+                description: &items[i].description,
+            };
+            let svd = SvdConfig { seed: config.seed, ..config.sid.svd.clone() };
+            let (embeddings, report) = embed_texts(items.len(), text, &config.sid.tfidf, &svd)?;
+            eprintln!("sid: {} features, {:.1} % of their variance kept", report.features, report.explained * 100.0);
+            Ok((embeddings, json!(report)))
+        }
+        Embedding::File(path) => Ok((read_embeddings(path, None, items.len())?, json!({ "file": path }))),
+        Embedding::Model(path) => {
+            let tokenizer = text::Tokenizer::load(path)?;
+            let model = model::load(path, device)?;
+            let texts: Vec<String> = items.iter().map(|item| item.text()).collect();
+            Ok((crate::sid::embed_with_model(&model, &tokenizer, &texts)?, json!({ "model": path })))
+        }
+    }
+}
+
+/// The semantic ids of this run.
+pub(super) fn read(run: &RunDir) -> Result<SemanticIds> {
+    crate::sid::read_jsonl(&run.stage(Stage::Sid).join("sids.jsonl"))
+}

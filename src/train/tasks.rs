@@ -1,0 +1,238 @@
+//! The four tasks of mid-training, as token sequences with loss masks.
+
+use crate::data::{Catalogue, Example, Examples, Item, Split};
+use crate::error::{Error, Result};
+use crate::sid::SemanticIds;
+use crate::tensor::{Rng, stream};
+use crate::text::{ENDOFTEXT, SidTokens, Tokenizer};
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+
+/// Opens a history of semantic ids.
+const PURCHASES: &str = "Purchases:";
+
+/// Share of each task among the training sequences.
+///
+/// Defaults: OneRec-Think's mixture (65.7 % sequential, 24.3 % persona, 4.9 % caption, 5.0 % general), rounded.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TaskMix {
+    /// Semantic ids of a history, in order: the next one is predicted everywhere.
+    pub sequence: f64,
+    /// From a semantic id to the item's text, and from the text to the id.
+    pub caption: f64,
+    /// Histories that mix semantic ids with titles and categories.
+    pub persona: f64,
+    /// Texts of the catalogue.
+    pub general: f64,
+}
+
+impl Default for TaskMix {
+    fn default() -> Self {
+        TaskMix { sequence: 0.66, caption: 0.05, persona: 0.24, general: 0.05 }
+    }
+}
+
+/// How histories are varied from epoch to epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Augment {
+    /// Probability that a purchase is left out of a history: the next one is then learnt from those further back.
+    pub drop_item: f64,
+    /// Longest history; a longer one is cut at a random place.
+    pub window: usize,
+}
+
+impl Default for Augment {
+    fn default() -> Self {
+        Augment { drop_item: 0.1, window: 50 }
+    }
+}
+
+impl TaskMix {
+    /// Errors: `Config` if a share is negative or no history is learnt.
+    pub fn validate(&self) -> Result<()> {
+        let shares = [self.sequence, self.caption, self.persona, self.general];
+        if shares.iter().all(|s| *s >= 0.0) && self.sequence > 0.0 {
+            return Ok(());
+        }
+        let problem = format!("shares {shares:?}: none may be negative and `sequence` must be positive");
+        Err(Error::Config { field: "midtrain.mix".into(), problem, hint: None })
+    }
+}
+
+impl Augment {
+    /// Errors: `Config` naming the field out of range.
+    pub fn validate(&self) -> Result<()> {
+        let bad =
+            |field: &str, problem| Err(Error::Config { field: format!("midtrain.augment.{field}"), problem, hint: None });
+        if !(0.0..1.0).contains(&self.drop_item) {
+            return bad("drop_item", format!("{}: must be at least 0 and below 1", self.drop_item));
+        }
+        if self.window < 2 {
+            return bad("window", format!("{}: nothing follows anything", self.window));
+        }
+        Ok(())
+    }
+}
+
+/// One line per item: what a general text of the catalogue is.
+pub fn catalogue_texts(catalogue: &Catalogue) -> Vec<String> {
+    catalogue.items.iter().map(Item::text).collect()
+}
+
+/// Training sequences of all tasks: every user's history once an epoch, the other tasks drawn to their shares.
+pub struct MidtrainExamples<'a> {
+    /// Items.
+    pub catalogue: &'a Catalogue,
+    /// Histories; only their training part is read.
+    pub split: Split<'a>,
+    /// Users who have a training part of at least two.
+    pub users: Vec<u32>,
+    /// Semantic ids of the items.
+    pub sids: &'a SemanticIds,
+    /// Tokenizer with semantic-id tokens.
+    pub tokenizer: &'a Tokenizer,
+    /// Their ids.
+    pub sid_tokens: &'a SidTokens,
+    /// Shares.
+    pub mix: TaskMix,
+    /// Variation.
+    pub augment: Augment,
+    /// Words of an item's text.
+    pub text_words: usize,
+    /// Seed of draws and variation.
+    pub seed: u64,
+}
+
+impl Examples for MidtrainExamples<'_> {
+    fn len(&self) -> usize {
+        let total = self.mix.sequence + self.mix.caption + self.mix.persona + self.mix.general;
+        (self.users.len() as f64 * total / self.mix.sequence).round() as usize
+    }
+
+    fn get(&self, epoch: u64, index: usize) -> Result<Example> {
+        let mut rng = stream(self.seed, "midtrain example", epoch, index as u64);
+        if let Some(&user) = self.users.get(index) {
+            return self.sequence(user, &mut rng);
+        }
+        let rest = [self.mix.caption, self.mix.persona, self.mix.general];
+        let mut at = rng.random::<f64>() * rest.iter().sum::<f64>();
+        let task = rest.iter().position(|share| {
+            at -= share;
+            at < 0.0
+        });
+        let item = rng.random_range(0..self.catalogue.items.len());
+        match task {
+            Some(0) => self.caption(item, &mut rng),
+            Some(1) => {
+                let user = self.users[rng.random_range(0..self.users.len())];
+                self.persona(user, &mut rng)
+            }
+            _ => self.text(item),
+        }
+    }
+}
+
+impl MidtrainExamples<'_> {
+    /// `Purchases: {SID}{SID}…`; every semantic id but the first is predicted from those before it.
+    fn sequence(&self, user: u32, rng: &mut Rng) -> Result<Example> {
+        let history = self.varied(user, rng);
+        let mut example = Example::default();
+        self.push_text(&mut example, PURCHASES, 0.0)?;
+        for (i, &item) in history.iter().enumerate() {
+            self.push_sid(&mut example, item, if i == 0 { 0.0 } else { 1.0 })?;
+        }
+        Ok(example)
+    }
+
+    /// `{SID} text` or `text {SID}`, the second half predicted.
+    fn caption(&self, item: usize, rng: &mut Rng) -> Result<Example> {
+        let mut example = Example::default();
+        let text = self.short(item);
+        if rng.random::<bool>() {
+            self.push_sid(&mut example, item as u32, 0.0)?;
+            self.push_text(&mut example, &format!(" {text}"), 1.0)?;
+        } else {
+            self.push_text(&mut example, &format!("{text} "), 0.0)?;
+            self.push_sid(&mut example, item as u32, 1.0)?;
+        }
+        self.push_end(&mut example)?;
+        Ok(example)
+    }
+
+    /// `Purchases:\n{SID} text\n{SID} text…`, all predicted.
+    fn persona(&self, user: u32, rng: &mut Rng) -> Result<Example> {
+        let mut example = Example::default();
+        self.push_text(&mut example, PURCHASES, 0.0)?;
+        for item in self.varied(user, rng) {
+            self.push_text(&mut example, "\n", 1.0)?;
+            self.push_sid(&mut example, item, 1.0)?;
+            self.push_text(&mut example, &format!(" {}", self.short(item as usize)), 1.0)?;
+        }
+        Ok(example)
+    }
+
+    fn text(&self, item: usize) -> Result<Example> {
+        let mut example = Example::default();
+        self.push_text(&mut example, &self.catalogue.items[item].text(), 1.0)?;
+        self.push_end(&mut example)?;
+        Ok(example)
+    }
+
+    /// The training part of a history, cut to the window at a random place and thinned.
+    fn varied(&self, user: u32, rng: &mut Rng) -> Vec<u32> {
+        let train = self.split.train(user);
+        let start = match train.len() > self.augment.window {
+            true => rng.random_range(0..=train.len() - self.augment.window),
+            false => 0,
+        };
+        let window = &train[start..train.len().min(start + self.augment.window)];
+        let kept: Vec<u32> = window.iter().copied().filter(|_| rng.random::<f64>() >= self.augment.drop_item).collect();
+        if kept.len() < 2 { window.to_vec() } else { kept }
+    }
+
+    fn short(&self, item: usize) -> String {
+        let text = self.catalogue.items[item].text();
+        text.split_whitespace().take(self.text_words).collect::<Vec<_>>().join(" ")
+    }
+
+    fn push_sid(&self, example: &mut Example, item: u32, weight: f32) -> Result<()> {
+        let ids = self.sid_tokens.ids(self.sids.get(item as usize))?;
+        example.weights.extend(vec![weight; ids.len()]);
+        example.tokens.extend(ids);
+        Ok(())
+    }
+
+    fn push_text(&self, example: &mut Example, text: &str, weight: f32) -> Result<()> {
+        let ids = self.tokenizer.encode_rendered(text)?;
+        example.weights.extend(vec![weight; ids.len()]);
+        example.tokens.extend(ids);
+        Ok(())
+    }
+
+    fn push_end(&self, example: &mut Example) -> Result<()> {
+        let end = self.tokenizer.token_id(ENDOFTEXT);
+        example.tokens.extend(end);
+        example.weights.extend(end.map(|_| 1.0));
+        Ok(())
+    }
+}
+
+/// The prompt after which the next purchase is generated: the history as in mid-training, and the opening of an id.
+///
+/// Errors: `Text` if the history holds an id the tokenizer has no token for.
+pub fn next_item_prompt(
+    history: &[u32],
+    window: usize,
+    sids: &SemanticIds,
+    tokenizer: &Tokenizer,
+    tokens: &SidTokens,
+) -> Result<Vec<u32>> {
+    let mut prompt = tokenizer.encode_rendered(PURCHASES)?;
+    for &item in &history[history.len().saturating_sub(window)..] {
+        prompt.extend(tokens.ids(sids.get(item as usize))?);
+    }
+    prompt.push(tokens.begin);
+    Ok(prompt)
+}
