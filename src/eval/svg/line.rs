@@ -178,7 +178,10 @@ fn trend(points: &[(f64, f64)], half: usize) -> Vec<(f64, f64)> {
             product += (p.0 - mean_x) * (p.1 - mean_y);
         }
         let slope = if square > 0.0 { product / square } else { 0.0 };
-        (x, if count > 0.0 { mean_y + slope * (x - mean_x) } else { f64::NAN })
+        // Held inside what was logged, so that a share never ends above 1.
+        let (low, high) =
+            finite().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), p| (low.min(p.1), high.max(p.1)));
+        (x, if count > 0.0 { (mean_y + slope * (x - mean_x)).max(low).min(high) } else { f64::NAN })
     };
     (0..points.len()).map(fitted).collect()
 }
@@ -236,6 +239,8 @@ mod tests {
         noisy[39] = 1.0;
         let noisy: Vec<(f64, f64)> = noisy.into_iter().enumerate().map(|(x, y)| (x as f64, y)).collect();
         assert!(trend(&noisy, 8)[39].1 < 0.5);
+        let full: Vec<(f64, f64)> = (0..20).map(|x| (x as f64, (x as f64 / 10.0).min(1.0))).collect();
+        assert!(trend(&full, 15).iter().all(|p| p.1 <= 1.0));
     }
 
     #[test]
