@@ -1,11 +1,14 @@
 //! Paired bootstrap: how far a difference of two rankers over the same users could be chance.
 
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use rand::RngExt;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::tensor::stream;
+
+/// Names the random streams of this file inside their seed.
+const PURPOSE: &str = "eval.bootstrap";
 
 /// How intervals are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +40,7 @@ pub struct Interval {
 /// 95 % percentile intervals of mean differences, by resampling users with replacement.
 ///
 /// `differences[m][u]` is metric m of user u under the one ranker minus that under the other; all metrics see the same
-/// resamples. Percentiles interpolate linearly between order statistics. Resample i draws from stream i of the seed, so the
+/// resamples. Percentiles interpolate linearly between order statistics. Resample i draws from its own stream of the seed, so the
 /// result does not depend on the number of threads.
 /// Errors: `Shape` if there are no users, lists differ in length or hold a value that is not finite; `Config` for no resamples.
 /// Source: Efron and Tibshirani 1993, the percentile interval, on paired differences.
@@ -111,8 +114,7 @@ impl Classes {
 
     /// The mean of every metric over as many users drawn with replacement; `counts` is room to count in.
     fn resample(&self, counts: &mut [u32], seed: u64, i: u64) -> Vec<f64> {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(i);
+        let mut rng = stream(seed, PURPOSE, i, 0);
         let users = self.of_user.len();
         counts.fill(0);
         for _ in 0..users {
@@ -183,8 +185,7 @@ mod tests {
         // Straight from the definition: the mean over drawn users, without classes.
         let mut means: Vec<f64> = (0..FEW.resamples as u64)
             .map(|i| {
-                let mut rng = ChaCha8Rng::seed_from_u64(FEW.seed);
-                rng.set_stream(i);
+                let mut rng = stream(FEW.seed, PURPOSE, i, 0);
                 (0..300).map(|_| gains[rng.random_range(0..300u32) as usize]).sum::<f64>() / 300.0
             })
             .collect();

@@ -2,12 +2,10 @@
 
 use std::fmt;
 
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use rand::RngExt;
 use serde_json::{Map, Value};
 
-/// Stream of the random order inside its seed, so that the same seed elsewhere draws other numbers.
-const RANDOM_ORDER_STREAM: u64 = u64::from_be_bytes(*b"rnd_rank");
+use crate::tensor::stream;
 
 /// A metric of a ranking with exactly one relevant item, averaged over users.
 ///
@@ -76,8 +74,7 @@ pub fn random_order_expectation(metric: Metric, slate: usize) -> f64 {
 
 /// Ranks of the relevant item when every slate is shuffled once; an empty slate gives a miss. Same seed, same ranks.
 pub fn random_order_ranks(slates: impl IntoIterator<Item = usize>, seed: u64) -> Vec<Option<usize>> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(RANDOM_ORDER_STREAM);
+    let mut rng = stream(seed, "eval.random_order", 0, 0);
     slates.into_iter().map(|slate| (slate > 0).then(|| rng.random_range(1..=slate))).collect()
 }
 

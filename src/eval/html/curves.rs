@@ -69,8 +69,8 @@ pub(super) fn render(logs: &[StageLog]) -> String {
     if body.is_empty() {
         return body;
     }
-    let legend = "Of longer logs the faint line is what was logged and the bold one a moving mean over an eighth of the steps; \
-                  the number at the end of a line is its last value.";
+    let legend = "Of longer logs the faint line is what was logged and the bold one its trend (a straight line fitted to the \
+                  nearest eighth of the steps); the number at the end of a line is the height at which it ends.";
     format!("<p class=\"soft\">{legend}</p>\n{body}")
 }
 

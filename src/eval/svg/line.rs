@@ -12,7 +12,7 @@ const TOP: f64 = 40.0;
 const BOTTOM: f64 = HEIGHT - 42.0;
 /// More points than this are averaged into as many stretches.
 const MOST_POINTS: usize = 300;
-/// From so many points on a moving mean is drawn over the raw curve.
+/// From so many points on the trend is drawn over the raw curve.
 const SMOOTHED_FROM: usize = 40;
 /// Points per curve that show their value under the pointer.
 const HOVERED: usize = 40;
@@ -42,8 +42,8 @@ pub struct LineChart {
 impl LineChart {
     /// The chart as one `<svg>` element.
     ///
-    /// Long curves are averaged into 300 stretches. From 40 points on the raw curve is drawn faintly and a moving mean over an
-    /// eighth of it on top. Each curve carries its name and last value at its end.
+    /// Long curves are averaged into 300 stretches. From 40 points on the raw curve is drawn faintly and its trend, a straight
+    /// line fitted to the nearest eighth, on top. Each curve carries its name and the value where it ends.
     pub fn to_svg(&self) -> String {
         let mut svg = open(WIDTH, HEIGHT, &self.title);
         let _ =
@@ -101,7 +101,7 @@ fn draw_curve(svg: &mut String, series: &Series, colour: &str, x: &Axis, y: &Axi
     };
     stroke(&series.points, if smooth { 1.0 } else { 2.0 }, if smooth { 0.35 } else { 1.0 });
     if smooth {
-        stroke(&moving_mean(&series.points, series.points.len() / 16), 2.2, 1.0);
+        stroke(&trend(&series.points, series.points.len() / 16), 2.2, 1.0);
     }
     for &(px, py) in series.points.iter().step_by(series.points.len().div_ceil(HOVERED).max(1)) {
         if px.is_finite() && py.is_finite() {
@@ -146,8 +146,11 @@ fn end_label(series: &Series) -> String {
     format!("{name} {value}").trim().to_string()
 }
 
+/// Where the curve that is drawn strongest ends.
 fn last_value(series: &Series) -> Option<f64> {
-    series.points.iter().rev().map(|p| p.1).find(|y| y.is_finite())
+    let points = &series.points;
+    let drawn = if points.len() >= SMOOTHED_FROM { trend(points, points.len() / 16) } else { points.clone() };
+    drawn.iter().rev().map(|p| p.1).find(|y| y.is_finite())
 }
 
 /// At most [`MOST_POINTS`] points, each the mean of a stretch of equally many.
@@ -160,16 +163,27 @@ fn thinned(series: &Series) -> Series {
     Series { name: series.name.clone(), points: series.points.chunks(per_stretch).map(mean).collect() }
 }
 
-/// Mean of the finite values at most `half` places away. Towards the ends the window shrinks on both sides, so that it neither
-/// lags behind a slope nor hides the first and the last value.
-fn moving_mean(points: &[(f64, f64)], half: usize) -> Vec<(f64, f64)> {
-    let around = |at: usize| {
-        let half = half.min(at).min(points.len() - 1 - at);
-        let finite = points[at - half..=at + half].iter().map(|p| p.1).filter(|y| y.is_finite());
-        let (sum, count) = finite.fold((0.0, 0), |(sum, count), y| (sum + y, count + 1));
-        (points[at].0, sum / count as f64)
+/// At each point the height there of the straight line that fits the finite values at most `half` places away best: away from
+/// the ends their mean, and at the ends neither behind a slope nor at the mercy of one value.
+fn trend(points: &[(f64, f64)], half: usize) -> Vec<(f64, f64)> {
+    let fitted = |at: usize| {
+        let x = points[at].0;
+        let window = &points[at.saturating_sub(half)..points.len().min(at + half + 1)];
+        let finite = || window.iter().filter(|p| p.1.is_finite());
+        let count = finite().count() as f64;
+        let (mean_x, mean_y) = finite().fold((0.0, 0.0), |(sx, sy), p| (sx + p.0 / count, sy + p.1 / count));
+        let (mut square, mut product) = (0.0, 0.0);
+        for p in finite() {
+            square += (p.0 - mean_x).powi(2);
+            product += (p.0 - mean_x) * (p.1 - mean_y);
+        }
+        let slope = if square > 0.0 { product / square } else { 0.0 };
+        // Held inside what was logged, so that a share never ends above 1.
+        let (low, high) =
+            finite().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), p| (low.min(p.1), high.max(p.1)));
+        (x, if count > 0.0 { (mean_y + slope * (x - mean_x)).max(low).min(high) } else { f64::NAN })
     };
-    (0..points.len()).map(around).collect()
+    (0..points.len()).map(fitted).collect()
 }
 
 fn path(points: &[(f64, f64)], x: &Axis, y: &Axis) -> String {
@@ -214,10 +228,19 @@ mod tests {
     }
 
     #[test]
-    fn smoothing_keeps_slopes_and_ends_and_passes_over_gaps() {
+    fn the_trend_keeps_slopes_up_to_the_ends_and_passes_over_gaps() {
         let slope: Vec<(f64, f64)> = (0..50).map(|i| (i as f64, 3.0 * i as f64)).collect();
-        assert_eq!(moving_mean(&slope, 4), slope);
-        assert_eq!(moving_mean(&[(0.0, 1.0), (1.0, f64::NAN), (2.0, 4.0)], 1), [(0.0, 1.0), (1.0, 2.5), (2.0, 4.0)]);
+        assert!(trend(&slope, 4).iter().zip(&slope).all(|(a, b)| (a.1 - b.1).abs() < 1e-9));
+        let flat = trend(&[(0.0, 1.0), (1.0, f64::NAN), (2.0, 4.0)], 1);
+        assert_eq!(flat, [(0.0, 1.0), (1.0, 2.5), (2.0, 4.0)]);
+        assert!(trend(&[(0.0, f64::NAN)], 1)[0].1.is_nan());
+        // One outlier at the very end of forty moves the end of the trend by a part of itself only.
+        let mut noisy = vec![0.0; 40];
+        noisy[39] = 1.0;
+        let noisy: Vec<(f64, f64)> = noisy.into_iter().enumerate().map(|(x, y)| (x as f64, y)).collect();
+        assert!(trend(&noisy, 8)[39].1 < 0.5);
+        let full: Vec<(f64, f64)> = (0..20).map(|x| (x as f64, (x as f64 / 10.0).min(1.0))).collect();
+        assert!(trend(&full, 15).iter().all(|p| p.1 <= 1.0));
     }
 
     #[test]
