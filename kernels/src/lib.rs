@@ -29,6 +29,7 @@ pub mod real;
 
 pub mod elementwise;
 pub mod matmul;
+pub mod rms_norm;
 pub mod softmax;
 
 pub use buffer::{Buffer, Dtype, Element};
@@ -44,5 +45,6 @@ pub fn kernels() -> Vec<&'static device::Kernel> {
     let mut all = vec![&softmax::FORWARD, &softmax::BACKWARD];
     all.extend(elementwise::KERNELS);
     all.extend(matmul::KERNELS.as_flattened());
+    all.extend(rms_norm::KERNELS);
     all
 }

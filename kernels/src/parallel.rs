@@ -51,6 +51,31 @@ pub(crate) fn rows2<T: Send, U: Send>(
     });
 }
 
+/// As [`rows`] for three outputs with the same number of rows.
+pub(crate) fn rows3<T: Send, U: Send, V: Send>(
+    (x, x_cols): (&mut [T], usize),
+    (y, y_cols): (&mut [U], usize),
+    (z, z_cols): (&mut [V], usize),
+    f: impl Fn(usize, &mut [T], &mut [U], &mut [V]) + Sync + Send,
+) {
+    if x_cols == 0 || y_cols == 0 || z_cols == 0 {
+        return;
+    }
+    let grain = grain(x_cols.max(y_cols).max(z_cols));
+    let blocks = x.par_chunks_mut(x_cols * grain).zip(y.par_chunks_mut(y_cols * grain));
+    blocks.zip(z.par_chunks_mut(z_cols * grain)).enumerate().for_each(|(block, ((xs, ys), zs))| {
+        simd(
+            #[inline(always)]
+            || {
+                let rows = xs.chunks_exact_mut(x_cols).zip(ys.chunks_exact_mut(y_cols));
+                for (i, ((x, y), z)) in rows.zip(zs.chunks_exact_mut(z_cols)).enumerate() {
+                    f(block * grain + i, x, y, z);
+                }
+            },
+        )
+    });
+}
+
 /// Splits `y` into blocks of elements for element-wise work: `f(start, block)`.
 pub(crate) fn blocks<T: Send>(y: &mut [T], f: impl Fn(usize, &mut [T]) + Sync + Send) {
     y.par_chunks_mut(SERIAL).enumerate().for_each(|(block, ys)| {

@@ -5,6 +5,7 @@ mod linear;
 mod matmul;
 mod mul;
 mod scale;
+mod rms_norm;
 mod softmax;
 mod sub;
 
@@ -13,6 +14,7 @@ pub use linear::linear;
 pub use matmul::matmul;
 pub use mul::mul;
 pub use scale::scale;
+pub use rms_norm::{add_rms_norm, rms_norm};
 pub use softmax::softmax;
 pub use sub::sub;
 

@@ -3,6 +3,7 @@
 
 mod elementwise;
 mod matmul;
+mod rms_norm;
 mod softmax;
 
 use gr2::Result;
@@ -35,5 +36,6 @@ pub fn sum_tolerance(n: usize) -> f64 {
 
 /// Every row.
 pub fn all() -> Vec<Case> {
-    [elementwise::cases(), matmul::cases(), softmax::cases()].into_iter().flatten().collect()
+    let families = [elementwise::cases(), matmul::cases(), rms_norm::cases(), softmax::cases()];
+    families.into_iter().flatten().collect()
 }
