@@ -6,6 +6,7 @@ mod matmul;
 mod mul;
 mod scale;
 mod rms_norm;
+mod rope;
 mod softmax;
 mod sub;
 
@@ -15,6 +16,7 @@ pub use matmul::matmul;
 pub use mul::mul;
 pub use scale::scale;
 pub use rms_norm::{add_rms_norm, rms_norm};
+pub use rope::{RopeTable, Rotation, rope};
 pub use softmax::softmax;
 pub use sub::sub;
 

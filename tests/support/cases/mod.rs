@@ -4,6 +4,7 @@
 mod elementwise;
 mod matmul;
 mod rms_norm;
+mod rope;
 mod softmax;
 
 use gr2::Result;
@@ -36,6 +37,6 @@ pub fn sum_tolerance(n: usize) -> f64 {
 
 /// Every row.
 pub fn all() -> Vec<Case> {
-    let families = [elementwise::cases(), matmul::cases(), rms_norm::cases(), softmax::cases()];
+    let families = [elementwise::cases(), matmul::cases(), rms_norm::cases(), rope::cases(), softmax::cases()];
     families.into_iter().flatten().collect()
 }
