@@ -28,9 +28,11 @@ mod parallel;
 pub mod real;
 
 pub mod elementwise;
+pub mod gather;
 pub mod matmul;
 pub mod rms_norm;
 pub mod rope;
+pub mod segment;
 pub mod softmax;
 
 pub use buffer::{Buffer, Dtype, Element};
@@ -49,7 +51,9 @@ pub fn kernels() -> Vec<&'static device::Kernel> {
     let mut all = vec![&softmax::FORWARD, &softmax::BACKWARD];
     all.extend(elementwise::KERNELS);
     all.extend(matmul::KERNELS.as_flattened());
+    all.extend([&gather::GATHER]);
     all.extend(rms_norm::KERNELS);
     all.extend([&rope::ROTATE]);
+    all.extend([&segment::SUM]);
     all
 }

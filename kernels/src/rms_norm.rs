@@ -20,11 +20,9 @@ pub(crate) const KERNELS: [&Kernel; 5] = [&FORWARD, &FORWARD_ADD, &BACKWARD, &WE
 
 use Access::{Read, Write};
 static FORWARD: Kernel = kernel("rms_norm.forward", "forward", &[Read, Read, Write, Write]);
-static FORWARD_ADD: Kernel =
-    kernel("rms_norm.forward_add", "forward_add", &[Read, Read, Write, Write, Read, Write]);
+static FORWARD_ADD: Kernel = kernel("rms_norm.forward_add", "forward_add", &[Read, Read, Write, Write, Read, Write]);
 static BACKWARD: Kernel = kernel("rms_norm.backward", "backward", &[Read, Read, Read, Read, Write]);
-static WEIGHT_PARTIALS: Kernel =
-    kernel("rms_norm.weight_partials", "weight_partials", &[Read, Read, Read, Write]);
+static WEIGHT_PARTIALS: Kernel = kernel("rms_norm.weight_partials", "weight_partials", &[Read, Read, Read, Write]);
 static WEIGHT_TOTAL: Kernel = kernel("rms_norm.weight_total", "weight_total", &[Read, Write]);
 
 #[repr(C)]
