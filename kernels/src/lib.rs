@@ -28,8 +28,11 @@ mod parallel;
 pub mod real;
 
 pub mod elementwise;
+pub mod gather;
 pub mod matmul;
 pub mod rms_norm;
+pub mod rope;
+pub mod segment;
 pub mod softmax;
 
 pub use buffer::{Buffer, Dtype, Element};
@@ -40,11 +43,17 @@ pub use real::Real;
 /// Workgroup size of kernels that use `common/reduce.wgsl`.
 const REDUCE_WIDTH: device::Constant = device::Constant { name: "WG", wide: 256.0, small: 8.0 };
 
+/// Workgroup size of kernels that take one element or so per invocation.
+const POINT_WIDTH: device::Constant = device::Constant { name: "WG", wide: 256.0, small: 64.0 };
+
 /// Every kernel of the crate, for the tests that validate and translate each shader.
 pub fn kernels() -> Vec<&'static device::Kernel> {
     let mut all = vec![&softmax::FORWARD, &softmax::BACKWARD];
     all.extend(elementwise::KERNELS);
     all.extend(matmul::KERNELS.as_flattened());
+    all.extend([&gather::GATHER]);
     all.extend(rms_norm::KERNELS);
+    all.extend([&rope::ROTATE]);
+    all.extend([&segment::SUM]);
     all
 }

@@ -16,17 +16,14 @@ const fn kernel(name: &'static str, entry: &'static str, bindings: &'static [Acc
     Kernel { name, sources: SOURCES, entry, bindings, constants: CONSTANTS, params: size_of::<Params>() }
 }
 
-use Access::{Read, Write};
-pub(crate) static FORWARD: Kernel = kernel("rms_norm.forward", "forward", &[Read, Read, Write, Write]);
-pub(crate) static FORWARD_ADD: Kernel =
-    kernel("rms_norm.forward_add", "forward_add", &[Read, Read, Write, Write, Read, Write]);
-pub(crate) static BACKWARD: Kernel = kernel("rms_norm.backward", "backward", &[Read, Read, Read, Read, Write]);
-pub(crate) static WEIGHT_PARTIALS: Kernel =
-    kernel("rms_norm.weight_partials", "weight_partials", &[Read, Read, Read, Write]);
-pub(crate) static WEIGHT_TOTAL: Kernel = kernel("rms_norm.weight_total", "weight_total", &[Read, Write]);
+pub(crate) const KERNELS: [&Kernel; 5] = [&FORWARD, &FORWARD_ADD, &BACKWARD, &WEIGHT_PARTIALS, &WEIGHT_TOTAL];
 
-/// Every kernel of this file.
-pub(crate) static KERNELS: &[&Kernel] = &[&FORWARD, &FORWARD_ADD, &BACKWARD, &WEIGHT_PARTIALS, &WEIGHT_TOTAL];
+use Access::{Read, Write};
+static FORWARD: Kernel = kernel("rms_norm.forward", "forward", &[Read, Read, Write, Write]);
+static FORWARD_ADD: Kernel = kernel("rms_norm.forward_add", "forward_add", &[Read, Read, Write, Write, Read, Write]);
+static BACKWARD: Kernel = kernel("rms_norm.backward", "backward", &[Read, Read, Read, Read, Write]);
+static WEIGHT_PARTIALS: Kernel = kernel("rms_norm.weight_partials", "weight_partials", &[Read, Read, Read, Write]);
+static WEIGHT_TOTAL: Kernel = kernel("rms_norm.weight_total", "weight_total", &[Read, Write]);
 
 #[repr(C)]
 #[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
@@ -165,7 +162,7 @@ pub fn backward(
                 gpu.run(&BACKWARD, &binds, &params, groups)?;
                 let params = Params { block: block_rows(r.len(), cols) as u32, first: first as u32, ..params };
                 let binds = [x.bind(span()), inv(), dy.bind(span()), sums.bind_all()];
-                let groups = (blocks(r.len()) * cols).div_ceil(lanes(gpu)) as u64;
+                let groups = (blocks(r.len()) * cols).div_ceil(REDUCE_WIDTH.on(gpu)) as u64;
                 gpu.run(&WEIGHT_PARTIALS, &binds, &params, groups)?;
                 first += blocks(r.len());
             }
@@ -183,15 +180,11 @@ fn expect(op: &'static str, x: &Buffer, w: &Buffer, rows: usize, cols: usize) ->
     w.expect_dtype(op, "w", x.dtype())
 }
 
-fn lanes(gpu: &Gpu) -> usize {
-    (if gpu.small_simd() { REDUCE_WIDTH.small } else { REDUCE_WIDTH.wide }) as usize
-}
-
 /// Lanes per row so that each has about four elements; a workgroup takes several short rows.
 fn row_grid(gpu: &Gpu, rows: usize, cols: usize, eps: f32) -> (Params, u64) {
-    let span = cols.div_ceil(4).next_power_of_two().min(lanes(gpu));
+    let span = cols.div_ceil(4).next_power_of_two().min(REDUCE_WIDTH.on(gpu));
     let params = Params { rows: rows as u32, cols: cols as u32, span: span as u32, eps, ..Params::default() };
-    (params, rows.div_ceil(lanes(gpu) / span) as u64)
+    (params, rows.div_ceil(REDUCE_WIDTH.on(gpu) / span) as u64)
 }
 
 /// Rows that one partial sum of `dw` covers: enough partials to fill a GPU, at least 16 rows in each.

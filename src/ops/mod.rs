@@ -1,18 +1,24 @@
 //! Differentiable ops, one file each: check shapes, call the kernel, record the way back.
 
 mod add;
+mod embedding;
 mod linear;
 mod matmul;
 mod mul;
+mod rms_norm;
+mod rope;
 mod scale;
 mod rms_norm;
 mod softmax;
 mod sub;
 
 pub use add::add;
+pub use embedding::{embedding, gather_rows};
 pub use linear::linear;
 pub use matmul::matmul;
 pub use mul::mul;
+pub use rms_norm::{add_rms_norm, rms_norm};
+pub use rope::{RopeTable, Rotation, rope};
 pub use scale::scale;
 pub use rms_norm::{add_rms_norm, rms_norm};
 pub use softmax::softmax;

@@ -26,6 +26,13 @@ pub struct Constant {
     pub small: f64,
 }
 
+impl Constant {
+    /// Its value on this GPU, for launchers that size their grid by it.
+    pub(crate) fn on(&self, gpu: &Gpu) -> usize {
+        (if gpu.small_simd() { self.small } else { self.wide }) as usize
+    }
+}
+
 /// An entry point of a shader file and how to bind it. Bindings are numbered from 0 in group 0, in this order.
 #[derive(Debug)]
 pub struct Kernel {

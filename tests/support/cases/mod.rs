@@ -2,8 +2,10 @@
 //! the gradient check in f64 (`tests/gradcheck.rs`).
 
 mod elementwise;
+mod embedding;
 mod matmul;
 mod rms_norm;
+mod rope;
 mod softmax;
 
 use gr2::Result;
@@ -36,6 +38,7 @@ pub fn sum_tolerance(n: usize) -> f64 {
 
 /// Every row.
 pub fn all() -> Vec<Case> {
-    let families = [elementwise::cases(), matmul::cases(), rms_norm::cases(), softmax::cases()];
+    let families =
+        [elementwise::cases(), embedding::cases(), matmul::cases(), rms_norm::cases(), rope::cases(), softmax::cases()];
     families.into_iter().flatten().collect()
 }

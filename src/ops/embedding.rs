@@ -1,0 +1,69 @@
+//! Rows picked by index: token embeddings, and positions of a packed batch.
+
+use crate::autograd::{Backward, Tape, Var};
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
+use gr2_kernels::gather;
+use gr2_kernels::segment::{self, Groups};
+
+/// `y[t] = w[ids[t]]`: the embedding of each token.
+///
+/// Shapes: `w` (V, C), `ids` (T), `y` (T, C).
+/// Errors: `Shape` naming the id and V for an id past the table.
+/// Source: torch.nn.functional.embedding.
+pub fn embedding(tape: &Tape, w: &Var, ids: &[u32]) -> Result<Var> {
+    pick("embedding", "token id", tape, w, ids)
+}
+
+/// `y[i] = x[index[i]]`, rows of the first dimension in any order, repeated or left out.
+///
+/// Shapes: `x` (R, C), `index` (I), `y` (I, C).
+/// Errors: `Shape` for an index past R.
+pub fn gather_rows(tape: &Tape, x: &Var, index: &[u32]) -> Result<Var> {
+    pick("gather_rows", "index", tape, x, index)
+}
+
+fn pick(name: &'static str, what: &str, tape: &Tape, x: &Var, index: &[u32]) -> Result<Var> {
+    let (rows, cols) = x.tensor().shape().dims2(name)?;
+    if let Some(at) = index.iter().position(|i| *i as usize >= rows) {
+        let problem = format!("{what} {} at {at} is past the {rows} rows of the table", index[at]);
+        return Err(Error::Shape { op: name, problem });
+    }
+    let on_device = Tensor::from_slice(x.tensor().device(), index, [index.len()])?;
+    let y = gather::rows(x.tensor().buffer(), on_device.buffer(), cols)?;
+    let op = || Pick { name, index: index.to_vec(), rows, cols };
+    Ok(tape.record(Tensor::new(y, [index.len(), cols])?, &[x], op))
+}
+
+struct Pick {
+    name: &'static str,
+    index: Vec<u32>,
+    rows: usize,
+    cols: usize,
+}
+
+impl Backward for Pick {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn backward(&self, dy: &Tensor) -> Result<Vec<Option<Tensor>>> {
+        let groups = Groups::by_key(&self.index, self.rows)?;
+        let dx = segment::sum(dy.buffer(), &groups, self.cols)?;
+        Ok(vec![Some(Tensor::new(dx, [self.rows, self.cols])?)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gr2_kernels::{Device, Dtype};
+
+    #[test]
+    fn a_token_past_the_table_is_named() {
+        let tape = Tape::new();
+        let w = tape.constant(Tensor::zeros(&Device::Cpu, Dtype::F32, [4, 2]).unwrap());
+        let message = embedding(&tape, &w, &[1, 4]).unwrap_err().to_string();
+        assert_eq!(message, "embedding: token id 4 at 1 is past the 4 rows of the table");
+    }
+}
