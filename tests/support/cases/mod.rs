@@ -1,8 +1,10 @@
 //! The case table: one row per op and interesting shape. A row feeds GPU-against-twin parity (`tests/parity.rs`) and
 //! the gradient check in f64 (`tests/gradcheck.rs`).
 
+mod activation;
 mod elementwise;
 mod matmul;
+mod reduce;
 mod softmax;
 
 use gr2::Result;
@@ -35,5 +37,8 @@ pub fn sum_tolerance(n: usize) -> f64 {
 
 /// Every row.
 pub fn all() -> Vec<Case> {
-    [elementwise::cases(), matmul::cases(), softmax::cases()].into_iter().flatten().collect()
+    [activation::cases(), elementwise::cases(), matmul::cases(), reduce::cases(), softmax::cases()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
