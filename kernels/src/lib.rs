@@ -33,7 +33,10 @@ pub mod matmul;
 pub mod rms_norm;
 pub mod rope;
 pub mod segment;
+pub mod reduce;
+pub mod relu;
 pub mod softmax;
+pub mod swiglu;
 
 pub use buffer::{Buffer, Dtype, Element};
 pub use device::{Device, Gpu, GpuOptions};
@@ -49,6 +52,8 @@ const POINT_WIDTH: device::Constant = device::Constant { name: "WG", wide: 256.0
 /// Every kernel of the crate, for the tests that validate and translate each shader.
 pub fn kernels() -> Vec<&'static device::Kernel> {
     let mut all = vec![&softmax::FORWARD, &softmax::BACKWARD];
+    all.extend([&swiglu::FORWARD, &swiglu::BACKWARD, &relu::FORWARD, &relu::BACKWARD]);
+    all.extend([&reduce::SUM, &reduce::SUM_SQUARES, &reduce::COLUMNS]);
     all.extend(elementwise::KERNELS);
     all.extend(matmul::KERNELS.as_flattened());
     all.extend([&gather::GATHER]);

@@ -1,11 +1,13 @@
 //! The case table: one row per op and interesting shape. A row feeds GPU-against-twin parity (`tests/parity.rs`) and
 //! the gradient check in f64 (`tests/gradcheck.rs`).
 
+mod activation;
 mod elementwise;
 mod embedding;
 mod matmul;
 mod rms_norm;
 mod rope;
+mod reduce;
 mod softmax;
 
 use gr2::Result;
@@ -38,7 +40,14 @@ pub fn sum_tolerance(n: usize) -> f64 {
 
 /// Every row.
 pub fn all() -> Vec<Case> {
-    let families =
-        [elementwise::cases(), embedding::cases(), matmul::cases(), rms_norm::cases(), rope::cases(), softmax::cases()];
-    families.into_iter().flatten().collect()
+    let mut all = vec![];
+    all.extend(activation::cases());
+    all.extend(elementwise::cases());
+    all.extend(embedding::cases());
+    all.extend(matmul::cases());
+    all.extend(reduce::cases());
+    all.extend(rms_norm::cases());
+    all.extend(rope::cases());
+    all.extend(softmax::cases());
+    all
 }
