@@ -163,4 +163,19 @@ impl Gradients {
     pub fn take(&mut self, param: &Param) -> Option<Tensor> {
         self.by_node[*self.params.get(&param.id())?].take()
     }
+
+    /// Adds the parameters' gradients of another pass over the same parameters.
+    pub fn merge(&mut self, mut other: Gradients) -> Result<()> {
+        for (id, node) in other.params {
+            let Some(gradient) = other.by_node[node].take() else { continue };
+            match self.params.get(&id) {
+                Some(&own) => add(&mut self.by_node[own], gradient)?,
+                None => {
+                    self.params.insert(id, self.by_node.len());
+                    self.by_node.push(Some(gradient));
+                }
+            }
+        }
+        Ok(())
+    }
 }

@@ -8,15 +8,21 @@
 //! Nothing here holds a tensor or a model; the loop that does calls these functions.
 
 mod advantage;
+mod config;
 mod dapo;
 mod filter;
 mod monitor;
 mod overlong;
+mod policy;
 mod reward;
+mod trainer;
 
 pub use advantage::{ADV_EPS, Advantages, group_advantages};
+pub use config::DapoConfig;
 pub use dapo::{Branch, Clip, ClippedTerm, DapoBatch, DapoLoss, DapoMetrics, PolicyStats, clipped_term, dapo_loss};
 pub use filter::{DynamicSampling, SamplingStats, SamplingVerdict, has_signal};
 pub use monitor::{LogprobGap, RolloutRecord, RolloutStats, logprob_gap, rollout_stats};
 pub use overlong::Overlong;
+pub use policy::{Group, Response, policy_gradients, response_logps};
 pub use reward::{Outcome, Reward, RewardConfig, RewardKind, reward};
+pub use trainer::{DapoTrainer, Task, Verdict};

@@ -1,0 +1,150 @@
+//! `slates`: ten candidates for every user, in the pre-ranker's order.
+
+use super::super::{RunConfig, RunDir, Stage};
+use super::midtrain::{self, Generator};
+use super::{data, sid, write_results};
+use crate::data::{Dataset, Part};
+use crate::error::{Error, Result};
+use crate::rerank::{Markov, Slate, import_slates, read_slates, write_slates};
+use crate::tensor::stream;
+use gr2_kernels::Device;
+use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// Who draws up the slates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum SlateSource {
+    /// Beams of the mid-trained model.
+    Model,
+    /// The built-in Markov recommender.
+    Markov,
+    /// A user's own pre-ranker: a JSON-lines file of test slates, and one of slates to train on.
+    File {
+        /// Slates to train on; their targets must not be test targets.
+        train: PathBuf,
+        /// Slates to measure on.
+        test: PathBuf,
+    },
+}
+
+/// Settings of the slates.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SlatesConfig {
+    /// Who draws them up.
+    pub source: SlateSource,
+    /// Candidates of a slate. 10: GR2.
+    pub size: usize,
+    /// Share of the users whose validation purchase is held back from training, to choose settings by.
+    pub held_back: f64,
+}
+
+impl Default for SlatesConfig {
+    fn default() -> Self {
+        SlatesConfig { source: SlateSource::Model, size: 10, held_back: 0.1 }
+    }
+}
+
+impl SlatesConfig {
+    /// Errors: `Config` naming the first field out of range.
+    pub fn validate(&self) -> Result<()> {
+        let bad = |field: &str, problem| Err(Error::Config { field: format!("slates.{field}"), problem, hint: None });
+        if self.size < 2 {
+            return bad("size", format!("{}: nothing to re-rank", self.size));
+        }
+        if !(0.0..1.0).contains(&self.held_back) {
+            return bad("held_back", format!("{}: must be at least 0 and below 1", self.held_back));
+        }
+        Ok(())
+    }
+}
+
+/// The three sets of slates, each holding its targets.
+pub(super) struct Slates {
+    /// Validation purchases of most users: what traces, SFT and DAPO learn from.
+    pub(super) train: Vec<Slate>,
+    /// Validation purchases of the users held back.
+    pub(super) validation: Vec<Slate>,
+    /// Test purchases of all users.
+    pub(super) test: Vec<Slate>,
+}
+
+const FILES: [&str; 3] = ["train.jsonl", "validation.jsonl", "test.jsonl"];
+
+pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &Device) -> Result<()> {
+    let dataset = data::read(run)?;
+    let slates = &config.slates;
+    let (validation, test) = match &slates.source {
+        SlateSource::File { train, test } => {
+            let (train, a) = import_slates(train, &dataset)?;
+            let (test, b) = import_slates(test, &dataset)?;
+            eprintln!("slates: {a}; {b}");
+            (train, test)
+        }
+        SlateSource::Markov => {
+            let split = dataset.split();
+            let train = (0..dataset.users.len() as u32).map(|user| split.train(user));
+            let markov = Markov::fit(train, dataset.catalogue.len());
+            let rank = |histories: &[&[u32]]| Ok(histories.iter().map(|h| markov.recommend(h, slates.size)).collect());
+            (draw(&dataset, Part::Validation, slates.size, rank)?, draw(&dataset, Part::Test, slates.size, rank)?)
+        }
+        SlateSource::Model => {
+            let (model, tokenizer) = midtrain::load(run, device)?;
+            let sids = sid::read(run)?;
+            let generator = Generator { model: &model, tokenizer: &tokenizer, sids: &sids, config: &config.midtrain };
+            let rank = |histories: &[&[u32]]| generator.recommend(histories);
+            (draw(&dataset, Part::Validation, slates.size, rank)?, draw(&dataset, Part::Test, slates.size, rank)?)
+        }
+    };
+    // users are held back whole and at random, so that neither set is of the early or the late ones
+    let mut users: Vec<u32> = validation.iter().map(|s| s.user).collect();
+    users.shuffle(&mut stream(config.seed, "slates held back", 0, 0));
+    users.truncate((users.len() as f64 * slates.held_back).round() as usize);
+    users.sort_unstable();
+    let (held_back, train): (Vec<Slate>, Vec<Slate>) =
+        validation.into_iter().partition(|s| users.binary_search(&s.user).is_ok());
+
+    let mut results = serde_json::Map::new();
+    for ((slates, file), key) in [train, held_back, test].into_iter().zip(FILES).zip(["train", "validation", "test"]) {
+        let drawn = slates.len();
+        let hits: Vec<Slate> = slates.into_iter().filter(|s| s.rank_pre().is_some()).collect();
+        let rate = hits.len() as f64 / drawn.max(1) as f64;
+        eprintln!("slates: {key}: {} of {drawn} users have their target in the slate ({:.2} %)", hits.len(), rate * 100.0);
+        write_slates(&directory.join(file), &hits)?;
+        results.insert(key.into(), json!({ "users": drawn, "slates": hits.len(), "hit_rate": rate }));
+    }
+    write_results(directory, &results)
+}
+
+/// Slates of all users who have a target in `part`, from a ranker of histories.
+fn draw(
+    dataset: &Dataset,
+    part: Part,
+    size: usize,
+    rank: impl Fn(&[&[u32]]) -> Result<Vec<Vec<u32>>>,
+) -> Result<Vec<Slate>> {
+    let split = dataset.split();
+    let cases: Vec<(u32, &[u32], u32)> =
+        split.users(part).filter_map(|user| split.history_for(user, part).map(|(h, t)| (user, h, t))).collect();
+    let histories: Vec<&[u32]> = cases.iter().map(|(_, history, _)| *history).collect();
+    let ranked = rank(&histories)?;
+    Ok(cases
+        .into_iter()
+        .zip(ranked)
+        .map(|((user, history, target), mut candidates)| {
+            candidates.truncate(size);
+            Slate { user, history: history.to_vec(), candidates, target }
+        })
+        .collect())
+}
+
+/// The slates of this run.
+pub(super) fn read(run: &RunDir, dataset: &Dataset) -> Result<Slates> {
+    let directory = run.stage(Stage::Slates);
+    let mut sets = FILES.iter().map(|file| read_slates(&directory.join(file), dataset.catalogue.len()));
+    let mut next = || sets.next().expect("invariant: three files");
+    Ok(Slates { train: next()?, validation: next()?, test: next()? })
+}

@@ -1,0 +1,115 @@
+//! Settings of reinforcement learning.
+
+use super::{ADV_EPS, Clip, Overlong, RewardConfig};
+use crate::error::{Error, Result};
+use crate::optim::AdamWConfig;
+use serde::{Deserialize, Serialize};
+
+/// Settings of DAPO.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DapoConfig {
+    /// G, rollouts of each prompt. 8: Diffusion-GR2.
+    pub group_size: usize,
+    /// Prompts with signal in one step.
+    pub batch_prompts: usize,
+    /// Rounds of generation in search of them at most. 10: verl's DAPO script.
+    pub max_rounds: usize,
+    /// Steps.
+    pub steps: u64,
+    /// Updates made from the rollouts of one step; from the second on the clip matters. 16: verl's DAPO script.
+    pub minibatches: usize,
+    /// Learning rate after warm-up. 1e-6 (DAPO) suits billions of parameters; small models take more.
+    pub lr: f64,
+    /// Steps of warm-up.
+    pub warmup_steps: u64,
+    /// Sampling temperature, also of every log-probability. 1: DAPO.
+    pub temperature: f32,
+    /// Tokens of an answer at most.
+    pub max_new_tokens: usize,
+    /// Rewards.
+    pub reward: RewardConfig,
+    /// Clip of the probability ratio.
+    pub clip: Clip,
+    /// Punishment of long answers.
+    pub overlong: Overlong,
+    /// Added to the standard deviation of a group.
+    pub adv_eps: f32,
+    /// AdamW's constants.
+    pub optimizer: AdamWConfig,
+    /// Steps between measurements on the validation slates; 0: never. The best policy measured is the result.
+    pub validate_every: u64,
+    /// Validation slates measured.
+    pub validate_slates: usize,
+    /// Answers decoded together.
+    pub max_rows: usize,
+    /// Tokens of one pass of the policy; larger minibatches are accumulated.
+    pub pass_tokens: usize,
+    /// Seconds between checkpoints.
+    pub checkpoint_seconds: u64,
+    /// Updates in a row that may be skipped for a non-finite loss or gradient before the run stops.
+    pub max_skipped: u64,
+}
+
+impl Default for DapoConfig {
+    fn default() -> Self {
+        DapoConfig {
+            group_size: 8,
+            batch_prompts: 32,
+            max_rounds: 10,
+            steps: 100,
+            minibatches: 2,
+            lr: 1e-4,
+            warmup_steps: 5,
+            temperature: 1.0,
+            max_new_tokens: 256,
+            reward: RewardConfig::default(),
+            clip: Clip::default(),
+            overlong: Overlong { max_length: 256, buffer: 64, factor: 1.0 },
+            adv_eps: ADV_EPS,
+            optimizer: AdamWConfig { weight_decay: 0.0, beta2: 0.99, ..AdamWConfig::default() },
+            validate_every: 20,
+            validate_slates: 200,
+            max_rows: 256,
+            pass_tokens: 16_384,
+            checkpoint_seconds: 60,
+            max_skipped: 5,
+        }
+    }
+}
+
+impl DapoConfig {
+    /// Errors: `Config` naming the first field out of range.
+    pub fn validate(&self) -> Result<()> {
+        let bad = |field: &str, problem: String| {
+            Err(Error::Config { field: format!("dapo.{field}"), problem, hint: None })
+        };
+        if self.group_size < 2 {
+            return bad("group_size", format!("{}: a group of one has zero advantage", self.group_size));
+        }
+        let positive = [
+            ("batch_prompts", self.batch_prompts),
+            ("max_rounds", self.max_rounds),
+            ("minibatches", self.minibatches),
+            ("max_new_tokens", self.max_new_tokens),
+            ("max_rows", self.max_rows),
+            ("pass_tokens", self.pass_tokens),
+            ("max_skipped", self.max_skipped as usize),
+        ];
+        if let Some((field, _)) = positive.iter().find(|(_, n)| *n == 0) {
+            return bad(field, "0: must be positive".into());
+        }
+        if self.minibatches > self.batch_prompts {
+            return bad("minibatches", format!("{} from {} prompts", self.minibatches, self.batch_prompts));
+        }
+        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
+            return bad("temperature", format!("{}: must be positive", self.temperature));
+        }
+        if !(self.lr > 0.0 && self.lr.is_finite()) {
+            return bad("lr", format!("{}: must be positive", self.lr));
+        }
+        self.reward.validate("dapo.reward")?;
+        self.clip.validate("dapo.clip")?;
+        self.overlong.validate("dapo.overlong")
+    }
+}

@@ -1,0 +1,366 @@
+//! The DAPO loop: sample groups until enough of them have signal, reward, normalise, update.
+
+use super::policy::{Group, Response, policy_gradients, response_logps};
+use super::{
+    DapoConfig, DapoMetrics, DynamicSampling, LogprobGap, Outcome, PolicyStats, Reward, RolloutRecord, RolloutStats,
+    SamplingStats, SamplingVerdict, group_advantages, logprob_gap, reward, rollout_stats,
+};
+use crate::autograd::Gradients;
+use crate::console::{Progress, interrupted};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::generate::{Rollout, RolloutConfig, SamplerConfig, rollout};
+use crate::model::{self, Qwen3};
+use crate::optim::{Decay, Optimizer, Schedule};
+use crate::tensor::stream;
+use crate::text::Tokenizer;
+use crate::train::{Cursor, NonFiniteGuard, Snapshot, restore, save};
+use rand::seq::SliceRandom;
+use serde::Serialize;
+use serde_json::json;
+use std::path::Path;
+use std::time::Instant;
+
+/// What an answer achieved, and whether it is the incoming order again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    /// The outcome the reward is computed from.
+    pub outcome: Outcome,
+    /// True if the answer is valid and equal to the incoming order.
+    pub copied: bool,
+}
+
+/// Slates as a task: prompts, and what becomes of answers.
+pub trait Task: Sync {
+    /// Prompt tokens of every slate.
+    fn prompts(&self) -> &[Vec<u32>];
+
+    /// Judges the answer to slate `index`; `finished` is false if it was cut off.
+    fn judge(&self, index: usize, tokens: &[u32], finished: bool) -> Result<Verdict>;
+}
+
+/// One run of DAPO.
+pub struct DapoTrainer<'a> {
+    /// The policy.
+    pub model: &'a mut Qwen3,
+    /// Its tokenizer, saved with every checkpoint.
+    pub tokenizer: &'a Tokenizer,
+    /// Tokens that end an answer.
+    pub stop: Vec<u32>,
+    /// Settings.
+    pub config: &'a DapoConfig,
+    /// Seed of order and draws.
+    pub seed: u64,
+    /// Directory of `checkpoint/`, `best/` and `metrics.jsonl`.
+    pub directory: &'a Path,
+}
+
+/// One line of `metrics.jsonl`.
+#[derive(Serialize)]
+struct Line {
+    step: u64,
+    #[serde(flatten)]
+    rollouts: RolloutStats,
+    #[serde(flatten)]
+    sampling: SamplingStats,
+    #[serde(flatten)]
+    policy: PolicyStats,
+    #[serde(flatten)]
+    gap: LogprobGap,
+    entropy: f64,
+    loss: f64,
+    grad_norm: f64,
+    lr: f64,
+    skipped: u64,
+    rollout_seconds: f64,
+    update_seconds: f64,
+    rollout_tokens_per_s: f64,
+}
+
+/// A group with everything known of it.
+struct Sampled {
+    index: usize,
+    rollouts: Vec<Rollout>,
+    verdicts: Vec<Verdict>,
+    rewards: Vec<Reward>,
+}
+
+impl DapoTrainer<'_> {
+    /// Trains to the end, from the last checkpoint if there is one, and leaves the best policy by `validate` (called
+    /// with the policy every `validate_every` steps, higher is better; `None` keeps the last policy) in the model.
+    ///
+    /// Errors: `Run` without slates, `NonFinite`, `Interrupted` (after saving), `Io`, `Kernel`.
+    /// Source: Yu et al. 2025, arXiv:2503.14476.
+    pub fn run(&mut self, task: &dyn Task, validate: &dyn Fn(&Qwen3) -> Result<Option<f64>>) -> Result<()> {
+        if task.prompts().is_empty() {
+            let problem = "no slate has its target among the candidates: there is nothing to reward".to_string();
+            return Err(Error::Run { stage: "dapo".into(), problem, hint: Some("see the hit rate of `slates`".into()) });
+        }
+        let checkpoint = self.directory.join("checkpoint");
+        let best = self.directory.join("best");
+        let log = self.directory.join("metrics.jsonl");
+        let validation = self.directory.join("validation.jsonl");
+        let mut optimizer = Optimizer::new(self.config.optimizer, &self.model.params())?;
+        let mut cursor = restore(&checkpoint, self.model, &mut optimizer)?.unwrap_or_default();
+        for path in [&log, &validation] {
+            files::retain_jsonl(path, |line| line["step"].as_u64().is_some_and(|s| s <= cursor.step))?;
+        }
+        let schedule = Schedule {
+            peak: self.config.lr,
+            warmup: self.config.warmup_steps,
+            total: self.config.steps,
+            decay: Decay::Constant,
+            floor: 1.0,
+        };
+        let batch_dump = self.directory.join("non_finite_batch.json");
+        let mut guard = NonFiniteGuard::new("dapo", self.config.max_skipped, batch_dump);
+        let progress = Progress::new("dapo", self.config.steps, cursor.step);
+        let mut saved = Instant::now();
+        let mut best_score = cursor.extra["best"].as_f64();
+        if cursor.step == 0 && self.config.validate_every > 0 {
+            best_score = self.measure(validate, &validation, &best, 0, None)?;
+            cursor.extra = json!({ "best": best_score });
+        }
+        while cursor.step < self.config.steps {
+            if interrupted() {
+                self.save(&optimizer, &cursor, &checkpoint)?;
+                return Err(Error::Interrupted { stage: "dapo".into() });
+            }
+            let lr = schedule.at(cursor.step);
+            let line = self.step(task, &mut optimizer, &mut cursor, &mut guard, lr)?;
+            progress.advance(1, format_args!("reward {:.3} valid {:.2}", line.rollouts.reward, line.rollouts.valid_rate));
+            files::append_jsonl(&log, &line)?;
+            let due = self.config.validate_every > 0
+                && (cursor.step % self.config.validate_every == 0 || cursor.step == self.config.steps);
+            if due {
+                best_score = self.measure(validate, &validation, &best, cursor.step, best_score)?;
+                cursor.extra = json!({ "best": best_score });
+            }
+            if saved.elapsed().as_secs() >= self.config.checkpoint_seconds {
+                self.save(&optimizer, &cursor, &checkpoint)?;
+                saved = Instant::now();
+            }
+        }
+        self.save(&optimizer, &cursor, &checkpoint)?;
+        if best.exists() {
+            *self.model = model::load(&best, self.model.device())?;
+        }
+        progress.finish(format_args!("{} steps, {} updates skipped", cursor.step, guard.skipped));
+        Ok(())
+    }
+
+    fn save(&self, optimizer: &Optimizer, cursor: &Cursor, directory: &Path) -> Result<()> {
+        save(&Snapshot { model: self.model, tokenizer: self.tokenizer, optimizer: Some(optimizer), cursor }, directory)
+    }
+
+    /// Measures the policy and keeps it in `best` if it beats `score`. Returns the better score.
+    fn measure(
+        &self,
+        validate: &dyn Fn(&Qwen3) -> Result<Option<f64>>,
+        log: &Path,
+        best: &Path,
+        step: u64,
+        score: Option<f64>,
+    ) -> Result<Option<f64>> {
+        let Some(found) = validate(self.model)? else { return Ok(score) };
+        files::append_jsonl(log, &json!({ "step": step, "validation_ndcg@5": found }))?;
+        if score.is_some_and(|score| found <= score) {
+            return Ok(score);
+        }
+        let cursor = Cursor { step, ..Cursor::default() };
+        save(&Snapshot { model: self.model, tokenizer: self.tokenizer, optimizer: None, cursor: &cursor }, best)?;
+        Ok(Some(found))
+    }
+
+    /// One step: rollouts of a full batch of groups with signal, then the updates.
+    fn step(
+        &mut self,
+        task: &dyn Task,
+        optimizer: &mut Optimizer,
+        cursor: &mut Cursor,
+        guard: &mut NonFiniteGuard,
+        lr: f64,
+    ) -> Result<Line> {
+        let started = Instant::now();
+        let mut sampling = DynamicSampling::new(self.config.batch_prompts, self.config.max_rounds)?;
+        let mut all: Vec<Sampled> = vec![];
+        let mut round = 0;
+        while let SamplingVerdict::More(_) = sampling.verdict() {
+            let sampled = self.sample(task, cursor, round)?;
+            let offers = sampled.iter().enumerate().map(|(i, s)| {
+                (s.rewards.iter().map(|r| r.raw).collect(), all.len() + i)
+            });
+            sampling.offer(offers.collect())?;
+            all.extend(sampled);
+            round += 1;
+        }
+        let (kept, sampling) = sampling.finish();
+        let rollout_seconds = started.elapsed().as_secs_f64();
+        let generated: usize = all.iter().flat_map(|s| &s.rollouts).map(|r| r.tokens.len()).sum();
+        let rollouts = rollout_stats(&self.records(&all), self.config.group_size)?;
+
+        let started = Instant::now();
+        let mut groups = self.groups(task, kept.iter().map(|&i| &all[i]))?;
+        cursor.step += 1;
+        let update = self.update(&mut groups, optimizer, guard, lr, cursor.step)?;
+        Ok(Line {
+            step: cursor.step,
+            rollouts,
+            sampling,
+            policy: update.metrics.stats(),
+            gap: update.gap,
+            entropy: update.entropy,
+            loss: update.loss,
+            grad_norm: update.grad_norm,
+            lr,
+            skipped: guard.skipped,
+            rollout_seconds,
+            update_seconds: started.elapsed().as_secs_f64(),
+            rollout_tokens_per_s: generated as f64 / rollout_seconds,
+        })
+    }
+
+    /// One round of generation: the next prompts in a shuffled order, G rollouts each.
+    fn sample(&self, task: &dyn Task, cursor: &mut Cursor, round: usize) -> Result<Vec<Sampled>> {
+        let size = task.prompts().len();
+        let mut indices = vec![];
+        while indices.len() < self.config.batch_prompts {
+            let mut order: Vec<usize> = (0..size).collect();
+            order.shuffle(&mut stream(self.seed, "dapo order", cursor.epoch, 0));
+            let wanted = self.config.batch_prompts - indices.len();
+            indices.extend(order.iter().skip(cursor.position).take(wanted));
+            cursor.position += wanted;
+            if cursor.position >= size {
+                (cursor.epoch, cursor.position) = (cursor.epoch + 1, 0);
+            }
+        }
+        let prompts: Vec<Vec<u32>> = indices.iter().map(|&i| task.prompts()[i].clone()).collect();
+        let config = RolloutConfig {
+            samples: self.config.group_size,
+            max_new_tokens: self.config.max_new_tokens,
+            stop: self.stop.clone(),
+            sampler: SamplerConfig::sampling(self.config.temperature),
+            vocab_limit: self.tokenizer.vocab_size(),
+            seed: self.seed,
+            step: cursor.step * self.config.max_rounds as u64 + round as u64,
+            max_rows: self.config.max_rows,
+        };
+        let mut rollouts = rollout(self.model, &prompts, &config)?.into_iter();
+        indices
+            .into_iter()
+            .map(|index| {
+                let rollouts: Vec<Rollout> = rollouts.by_ref().take(self.config.group_size).collect();
+                let verdicts: Vec<Verdict> =
+                    rollouts.iter().map(|r| task.judge(index, &r.tokens, r.finished)).collect::<Result<_>>()?;
+                let rewards =
+                    verdicts.iter().map(|v| reward(v.outcome, &self.config.reward)).collect::<Result<_>>()?;
+                Ok(Sampled { index, rollouts, verdicts, rewards })
+            })
+            .collect()
+    }
+
+    fn records<'s>(&self, sampled: &'s [Sampled]) -> Vec<RolloutRecord<'s>> {
+        let record = |s: &'s Sampled, i: usize| RolloutRecord {
+            outcome: s.verdicts[i].outcome,
+            reward: s.rewards[i],
+            overlong: self.config.overlong.penalty(s.rollouts[i].tokens.len()),
+            copied: s.verdicts[i].copied,
+            tokens: &s.rollouts[i].tokens,
+            truncated: !s.rollouts[i].finished,
+        };
+        sampled.iter().flat_map(|s| (0..s.rollouts.len()).map(move |i| record(s, i))).collect()
+    }
+
+    /// Groups ready for the update: advantages of the shaped rewards, log-probabilities still those of sampling.
+    fn groups<'s>(&self, task: &dyn Task, kept: impl Iterator<Item = &'s Sampled>) -> Result<Vec<Group>> {
+        kept.map(|s| {
+            let shaped: Vec<f32> = s
+                .rewards
+                .iter()
+                .zip(&s.rollouts)
+                .map(|(r, o)| r.total + self.config.overlong.penalty(o.tokens.len()))
+                .collect();
+            let advantages = group_advantages(&shaped, self.config.group_size, self.config.adv_eps)?;
+            let responses = s.rollouts.iter().zip(advantages.values).map(|(rollout, advantage)| Response {
+                tokens: rollout.tokens.clone(),
+                logp_old: rollout.logps.clone(),
+                advantage,
+            });
+            Ok(Group { prompt: task.prompts()[s.index].clone(), responses: responses.collect() })
+        })
+        .collect()
+    }
+
+    /// The updates of one step.
+    fn update(
+        &mut self,
+        groups: &mut [Group],
+        optimizer: &mut Optimizer,
+        guard: &mut NonFiniteGuard,
+        lr: f64,
+        step: u64,
+    ) -> Result<Update> {
+        let mut update = Update::default();
+        if groups.is_empty() {
+            return Ok(update);
+        }
+        let temperature = self.config.temperature;
+        // the old policy's log-probabilities are the training engine's own; how far sampling's are from them is logged
+        let (mut sampled, mut recomputed) = (vec![], vec![]);
+        let parts = passes(groups, self.config.pass_tokens);
+        for pass in &parts {
+            let (logps, entropy) = response_logps(self.model, &groups[pass.clone()], temperature)?;
+            update.entropy += entropy / parts.len() as f64;
+            let mut logps_left = logps.as_slice();
+            for response in groups[pass.clone()].iter_mut().flat_map(|g| &mut g.responses) {
+                let (own, rest) = logps_left.split_at(response.tokens.len());
+                sampled.extend(std::mem::replace(&mut response.logp_old, own.to_vec()));
+                logps_left = rest;
+            }
+            recomputed.extend(logps);
+        }
+        update.gap = logprob_gap(&sampled, &recomputed, &vec![true; sampled.len()])?;
+
+        let size = groups.len().div_ceil(self.config.minibatches);
+        let minibatches = groups.chunks(size).len() as f64;
+        for minibatch in groups.chunks(size) {
+            let tokens: usize = minibatch.iter().flat_map(|g| &g.responses).map(|r| r.tokens.len()).sum();
+            let (mut loss, mut sum): (f64, Option<Gradients>) = (0.0, None);
+            for pass in passes(minibatch, self.config.pass_tokens) {
+                let (part, gradients, metrics) =
+                    policy_gradients(self.model, &minibatch[pass], temperature, &self.config.clip, tokens)?;
+                loss += part;
+                update.metrics.merge(&metrics);
+                match &mut sum {
+                    None => sum = Some(gradients),
+                    Some(sum) => sum.merge(gradients)?,
+                }
+            }
+            let Some(mut gradients) = sum else { continue };
+            let report = match loss.is_finite() {
+                true => optimizer.step(self.model.params_mut(), &mut gradients, lr)?,
+                false => crate::optim::StepReport { grad_norm: f64::NAN, applied: false },
+            };
+            update.loss += loss / minibatches;
+            update.grad_norm += report.grad_norm / minibatches;
+            guard.observe(step, report.applied, loss, report.grad_norm, &minibatch[0].prompt)?;
+        }
+        Ok(update)
+    }
+}
+
+/// Means over the updates of one step.
+#[derive(Default)]
+struct Update {
+    metrics: DapoMetrics,
+    gap: LogprobGap,
+    entropy: f64,
+    loss: f64,
+    grad_norm: f64,
+}
+
+/// Splits groups into passes of at most `budget` tokens, a prompt counted once; each is at least one group.
+fn passes(groups: &[Group], budget: usize) -> Vec<std::ops::Range<usize>> {
+    let tokens = |g: &Group| g.prompt.len() + g.responses.iter().map(|r| r.tokens.len()).sum::<usize>();
+    crate::data::batches(&groups.iter().map(tokens).collect::<Vec<_>>(), budget)
+}
