@@ -1,8 +1,8 @@
 //! Rows picked by index.
 
-use crate::POINT_WIDTH;
 use crate::buffer::{Buffer, Dtype};
 use crate::device::{Access, Device, Kernel, split_rows};
+use crate::elementwise::ELEMENT_WIDTH;
 use crate::error::{Error, Result};
 
 pub(crate) static GATHER: Kernel = Kernel {
@@ -10,7 +10,7 @@ pub(crate) static GATHER: Kernel = Kernel {
     sources: &[include_str!("../../shaders/common/grid.wgsl"), include_str!("../../shaders/gather.wgsl")],
     entry: "gather",
     bindings: &[Access::Read, Access::Read, Access::Write],
-    constants: &[POINT_WIDTH],
+    constants: &[ELEMENT_WIDTH],
     params: size_of::<Params>(),
 };
 
@@ -61,7 +61,7 @@ pub fn rows(x: &Buffer, index: &Buffer, cols: usize) -> Result<Buffer> {
                         total: source_rows as u32,
                     };
                     let (from, to) = (r.start * cols..r.end * cols, t.start * cols..t.end * cols);
-                    let groups = to.len().div_ceil(POINT_WIDTH.on(gpu)) as u64;
+                    let groups = to.len().div_ceil(ELEMENT_WIDTH.on(gpu)) as u64;
                     gpu.run(&GATHER, &[x.bind(from), index.bind(t.clone()), y.bind(to)], &params, groups)?;
                 }
             }

@@ -29,6 +29,7 @@ pub mod real;
 
 pub mod elementwise;
 pub mod gather;
+pub mod logprob;
 pub mod matmul;
 pub mod rms_norm;
 pub mod rope;
@@ -46,9 +47,6 @@ pub use real::Real;
 /// Workgroup size of kernels that use `common/reduce.wgsl`.
 const REDUCE_WIDTH: device::Constant = device::Constant { name: "WG", wide: 256.0, small: 8.0 };
 
-/// Workgroup size of kernels that take one element or so per invocation.
-const POINT_WIDTH: device::Constant = device::Constant { name: "WG", wide: 256.0, small: 64.0 };
-
 /// Every kernel of the crate, for the tests that validate and translate each shader.
 pub fn kernels() -> Vec<&'static device::Kernel> {
     let mut all = vec![&softmax::FORWARD, &softmax::BACKWARD];
@@ -56,7 +54,7 @@ pub fn kernels() -> Vec<&'static device::Kernel> {
     all.extend([&reduce::SUM, &reduce::SUM_SQUARES, &reduce::COLUMNS]);
     all.extend(elementwise::KERNELS);
     all.extend(matmul::KERNELS.as_flattened());
-    all.extend([&gather::GATHER]);
+    all.extend([&gather::GATHER, &logprob::STATS, &logprob::GRADIENT]);
     all.extend(rms_norm::KERNELS);
     all.extend([&rope::ROTATE]);
     all.extend([&segment::SUM]);

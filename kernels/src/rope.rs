@@ -2,15 +2,16 @@
 
 use crate::buffer::{Buffer, Dtype, Float};
 use crate::device::{Access, Device, Kernel, split_rows};
+use crate::elementwise::ELEMENT_WIDTH;
 use crate::error::{Error, Result};
-use crate::{POINT_WIDTH, parallel};
+use crate::parallel;
 
 pub(crate) static ROTATE: Kernel = Kernel {
     name: "rope.rotate",
     sources: &[include_str!("../../shaders/common/grid.wgsl"), include_str!("../../shaders/rope.wgsl")],
     entry: "rotate",
     bindings: &[Access::Read, Access::Read, Access::Read, Access::Write],
-    constants: &[POINT_WIDTH],
+    constants: &[ELEMENT_WIDTH],
     params: size_of::<Params>(),
 };
 
@@ -102,7 +103,7 @@ pub fn rotate(x: &Buffer, positions: &Buffer, table: &Buffer, sizes: Heads, turn
                     positions: rows as u32,
                     sign: if turn == Turn::Forward { 1.0 } else { -1.0 },
                 };
-                let groups = (span.len() / 2).div_ceil(POINT_WIDTH.on(gpu)) as u64;
+                let groups = (span.len() / 2).div_ceil(ELEMENT_WIDTH.on(gpu)) as u64;
                 let binds = [x.bind(span.clone()), positions.bind(r), table.bind_all(), y.bind(span)];
                 gpu.run(&ROTATE, &binds, &params, groups)?;
             }

@@ -3,9 +3,9 @@
 //! The host sorts row numbers by key. One task per key adds its rows in order; a key with many rows is added up in
 //! chunks first, whose sums are the rows of a next, shorter round.
 
-use crate::POINT_WIDTH;
-use crate::buffer::{Buffer, Dtype, Float};
+use crate::buffer::{Buffer, Float};
 use crate::device::{Access, Device, Gpu, Kernel, split_rows};
+use crate::elementwise::ELEMENT_WIDTH;
 use crate::error::{Error, Result};
 
 pub(crate) static SUM: Kernel = Kernel {
@@ -13,7 +13,7 @@ pub(crate) static SUM: Kernel = Kernel {
     sources: &[include_str!("../../shaders/common/grid.wgsl"), include_str!("../../shaders/segment.wgsl")],
     entry: "sum",
     bindings: &[Access::Read, Access::Read, Access::Read, Access::Write],
-    constants: &[POINT_WIDTH],
+    constants: &[ELEMENT_WIDTH],
     params: size_of::<Params>(),
 };
 
@@ -195,7 +195,7 @@ fn add_on_gpu(
             record_buffer.bind_all(),
             y.bind(span(y, base, y_rows)),
         ];
-        gpu.run(&SUM, &binds, &params, (run.len() * cols).div_ceil(POINT_WIDTH.on(gpu)) as u64)?;
+        gpu.run(&SUM, &binds, &params, (run.len() * cols).div_ceil(ELEMENT_WIDTH.on(gpu)) as u64)?;
         skip += run.len() as u32;
     }
     Ok(())

@@ -4,6 +4,7 @@
 mod activation;
 mod elementwise;
 mod embedding;
+mod logprob;
 mod matmul;
 mod rms_norm;
 mod rope;
@@ -44,6 +45,7 @@ pub fn all() -> Vec<Case> {
     all.extend(activation::cases());
     all.extend(elementwise::cases());
     all.extend(embedding::cases());
+    all.extend(logprob::cases());
     all.extend(matmul::cases());
     all.extend(reduce::cases());
     all.extend(rms_norm::cases());
