@@ -214,12 +214,22 @@ impl Buffer {
         self.bind(0..self.len)
     }
 
-    /// Makes a GPU buffer safe to write in place: copies it if another handle shares its memory.
+    /// The binding of elements `range` of this f32 or u32 buffer from an aligned address at or before the first, and how
+    /// many elements come before it: for kernels that take a start, so that no operand needs copying to be bound.
+    pub(crate) fn bind_aligned(&self, range: Range<usize>) -> (Bind<'_>, u32) {
+        let bind = self.bind(range);
+        let before = bind.offset % ALIGNMENT;
+        let start = before / self.dtype.size() as u64;
+        (Bind { offset: bind.offset - before, bytes: bind.bytes + before, ..bind }, start as u32)
+    }
+
+    /// Makes a GPU buffer safe to write in place: copies it if another handle shares its memory, or if it starts where
+    /// no kernel may write.
     pub(crate) fn make_unique(&mut self, op: &'static str) -> Result<()> {
         let bytes = (self.len * self.dtype.size()) as u64;
         let offset = self.byte_offset();
         if let Storage::Gpu(memory) = &mut self.storage
-            && Arc::get_mut(memory).is_none()
+            && (Arc::get_mut(memory).is_none() || !memory.gpu().aligned(offset))
         {
             let gpu: Gpu = memory.gpu().clone();
             let copy = gpu.allocate(op, bytes)?;
@@ -268,6 +278,9 @@ pub(crate) enum Float {
     /// f64.
     Double,
 }
+
+/// The largest alignment of a binding's start WebGPU allows, in bytes.
+pub(crate) const ALIGNMENT: u64 = 256;
 
 /// A span of GPU memory as a kernel binds it.
 #[derive(Clone, Copy)]

@@ -1,6 +1,25 @@
-//! The gradient check of the kernels' unit tests.
+//! What the kernels' unit tests share: the gradient check, and a GPU for tests of what only launchers know.
 
-use crate::{Buffer, Device, Result};
+use crate::{Buffer, Device, Gpu, GpuOptions, Result};
+use std::sync::OnceLock;
+
+/// The GPU of this test process, with shader checks on. Without an adapter the test is skipped aloud, or fails if
+/// `REQUIRE_GPU=1`.
+pub fn gpu(test: &str) -> Option<(Device, Gpu)> {
+    static GPU: OnceLock<Option<Gpu>> = OnceLock::new();
+    let options = GpuOptions { checked: true, memory_limit: None };
+    let gpu = GPU.get_or_init(|| match Device::open("gpu", options) {
+        Ok(Device::Gpu(gpu)) => Some(gpu),
+        _ => {
+            assert!(std::env::var("REQUIRE_GPU").as_deref() != Ok("1"), "REQUIRE_GPU=1 and no adapter");
+            None
+        }
+    });
+    if gpu.is_none() {
+        println!("{test}: skipped, no Vulkan, Metal or DX12 adapter");
+    }
+    gpu.clone().map(|gpu| (Device::Gpu(gpu.clone()), gpu))
+}
 
 /// A fixed sequence of numbers in (-1, 1) without visible pattern.
 pub fn numbers(seed: u64, len: usize) -> Vec<f64> {

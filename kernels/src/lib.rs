@@ -29,8 +29,11 @@ pub mod real;
 
 pub mod elementwise;
 pub mod matmul;
+pub mod reduce;
+pub mod relu;
 pub mod rms_norm;
 pub mod softmax;
+pub mod swiglu;
 
 pub use buffer::{Buffer, Dtype, Element};
 pub use device::{Device, Gpu, GpuOptions};
@@ -43,6 +46,8 @@ const REDUCE_WIDTH: device::Constant = device::Constant { name: "WG", wide: 256.
 /// Every kernel of the crate, for the tests that validate and translate each shader.
 pub fn kernels() -> Vec<&'static device::Kernel> {
     let mut all = vec![&softmax::FORWARD, &softmax::BACKWARD];
+    all.extend([&swiglu::FORWARD, &swiglu::BACKWARD, &relu::FORWARD, &relu::BACKWARD]);
+    all.extend([&reduce::SUM, &reduce::SUM_SQUARES, &reduce::COLUMNS]);
     all.extend(elementwise::KERNELS);
     all.extend(matmul::KERNELS.as_flattened());
     all.extend(rms_norm::KERNELS);

@@ -1,6 +1,6 @@
 //! Matrix products: plain, with either operand transposed, batched, into a part of a larger matrix.
 
-use crate::buffer::{Bind, Buffer, Dtype, Float};
+use crate::buffer::{ALIGNMENT, Buffer, Dtype, Float};
 use crate::device::{Access, Constant, Device, Gpu, Kernel};
 use crate::error::{Error, Result};
 use std::ops::Range;
@@ -269,9 +269,9 @@ impl Product<'_> {
         let Matmul { m, n, k, .. } = *self.spec;
         let [a, b, c] = spans;
         let ((a_bind, a_start), (b_bind, b_start), (c_bind, c_start)) = (
-            bind_aligned(self.a, a.elements.clone()),
-            bind_aligned(self.b, b.elements.clone()),
-            bind_aligned(self.c, c.elements.clone()),
+            self.a.bind_aligned(a.elements.clone()),
+            self.b.bind_aligned(b.elements.clone()),
+            self.c.bind_aligned(c.elements.clone()),
         );
         let params = Params {
             m: piece.m.len() as u32,
@@ -294,16 +294,6 @@ impl Product<'_> {
         let kernel = self.method.kernel(self.spec.layout);
         self.gpu.run(kernel, &[a_bind, b_bind, c_bind], &params, groups as u64)
     }
-}
-
-/// The largest alignment WebGPU asks of a binding, in bytes.
-const ALIGNMENT: u64 = 256;
-
-/// The binding of these elements from an aligned address at or before the first, and how many elements come before it.
-fn bind_aligned(buffer: &Buffer, elements: Range<usize>) -> (Bind<'_>, u32) {
-    let bind = buffer.bind(elements);
-    let before = bind.offset % ALIGNMENT;
-    (Bind { offset: bind.offset - before, bytes: bind.bytes + before, ..bind }, (before / 4) as u32)
 }
 
 mod cpu {
@@ -373,8 +363,7 @@ mod cpu {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::numbers;
-    use crate::device::GpuOptions;
+    use crate::check::{gpu, numbers};
 
     const LAYOUTS: [Layout; 3] = [Layout::Nn, Layout::Nt, Layout::Tn];
 
@@ -437,25 +426,10 @@ mod tests {
         assert_eq!(c.to_vec::<f32>().unwrap(), [0.0; 4]);
     }
 
-    fn gpu() -> Option<(Device, Gpu)> {
-        let device = Device::open("gpu", GpuOptions { checked: true, memory_limit: None });
-        match device {
-            Ok(device @ Device::Gpu(_)) => {
-                let Device::Gpu(gpu) = device.clone() else { return None };
-                Some((device, gpu))
-            }
-            _ => {
-                assert!(std::env::var("REQUIRE_GPU").as_deref() != Ok("1"), "REQUIRE_GPU=1 and no adapter");
-                println!("matmul: skipped, no Vulkan, Metal or DX12 adapter");
-                None
-            }
-        }
-    }
-
     /// Every method on whatever adapter is here, in one piece and in as many as a small binding limit makes.
     #[test]
     fn every_gpu_method_is_the_definition_whole_and_in_pieces() {
-        let Some((device, gpu)) = gpu() else { return };
+        let Some((device, gpu)) = gpu("matmul") else { return };
         for method in [Method::Tiled128, Method::Tiled64, Method::Direct] {
             for layout in LAYOUTS {
                 for (spec, limit) in [

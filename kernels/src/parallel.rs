@@ -85,3 +85,25 @@ pub(crate) fn blocks<T: Send>(y: &mut [T], f: impl Fn(usize, &mut [T]) + Sync + 
         )
     });
 }
+
+/// As [`blocks`] for several outputs of one length.
+pub(crate) fn blocks_of<T: Send, const N: usize>(
+    mut ys: [&mut [T]; N],
+    f: impl Fn(usize, [&mut [T]; N]) + Sync + Send,
+) {
+    let mut blocks = vec![];
+    while !ys[0].is_empty() {
+        blocks.push(ys.each_mut().map(|y| {
+            let size = y.len().min(SERIAL);
+            let (block, rest) = std::mem::take(y).split_at_mut(size);
+            *y = rest;
+            block
+        }));
+    }
+    blocks.into_par_iter().enumerate().for_each(|(block, ys)| {
+        simd(
+            #[inline(always)]
+            || f(block * SERIAL, ys),
+        )
+    });
+}

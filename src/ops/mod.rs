@@ -1,22 +1,32 @@
 //! Differentiable ops, one file each: check shapes, call the kernel, record the way back.
 
 mod add;
+mod add_bias;
 mod linear;
 mod matmul;
+mod mean_squared;
 mod mul;
-mod scale;
+mod relu;
 mod rms_norm;
+mod scale;
 mod softmax;
 mod sub;
+mod sum;
+mod swiglu;
 
 pub use add::add;
+pub use add_bias::add_bias;
 pub use linear::linear;
 pub use matmul::matmul;
+pub use mean_squared::mean_squared;
 pub use mul::mul;
-pub use scale::scale;
+pub use relu::relu;
 pub use rms_norm::{add_rms_norm, rms_norm};
+pub use scale::scale;
 pub use softmax::softmax;
 pub use sub::sub;
+pub use sum::sum;
+pub use swiglu::swiglu;
 
 use crate::autograd::Var;
 use crate::error::{Error, Result};

@@ -104,10 +104,9 @@ impl Gpu {
 
     /// Copies of the operands that start at an offset the adapter cannot bind.
     fn align(&self, op: &'static str, kernel: &Kernel, binds: &[Bind]) -> Result<Vec<Option<GpuMemory>>> {
-        let alignment = self.0.limits.min_storage_buffer_offset_alignment as u64;
         let mut copies = Vec::with_capacity(binds.len());
         for (bind, access) in binds.iter().zip(kernel.bindings) {
-            copies.push(if bind.offset % alignment == 0 {
+            copies.push(if self.aligned(bind.offset) {
                 None
             } else {
                 assert_eq!(*access, Access::Read, "invariant: {op} writes at aligned offsets");
@@ -117,6 +116,11 @@ impl Gpu {
             });
         }
         Ok(copies)
+    }
+
+    /// True if the adapter can bind memory from this byte on.
+    pub(crate) fn aligned(&self, offset: u64) -> bool {
+        offset.is_multiple_of(self.0.limits.min_storage_buffer_offset_alignment as u64)
     }
 
     pub(crate) fn clear(&self, op: &'static str, memory: &GpuMemory) -> Result<()> {

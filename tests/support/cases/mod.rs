@@ -1,8 +1,10 @@
 //! The case table: one row per op and interesting shape. A row feeds GPU-against-twin parity (`tests/parity.rs`) and
 //! the gradient check in f64 (`tests/gradcheck.rs`).
 
+mod activation;
 mod elementwise;
 mod matmul;
+mod reduce;
 mod rms_norm;
 mod softmax;
 
@@ -36,6 +38,11 @@ pub fn sum_tolerance(n: usize) -> f64 {
 
 /// Every row.
 pub fn all() -> Vec<Case> {
-    let families = [elementwise::cases(), matmul::cases(), rms_norm::cases(), softmax::cases()];
-    families.into_iter().flatten().collect()
+    let mut all = activation::cases();
+    all.extend(elementwise::cases());
+    all.extend(matmul::cases());
+    all.extend(reduce::cases());
+    all.extend(rms_norm::cases());
+    all.extend(softmax::cases());
+    all
 }

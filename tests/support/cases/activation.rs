@@ -1,0 +1,24 @@
+use super::Case;
+use gr2::ops;
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = vec![];
+    for (len, scale) in [(0, 1.0), (1, 1.0), (1027, 4.0), (130, 300.0)] {
+        cases.push(Case {
+            name: format!("swiglu ({len}) scale {scale}"),
+            inputs: vec![[len].into(), [len].into()],
+            scale,
+            // a few roundings, an exponential and a division
+            tolerance: 4e-6,
+            run: Box::new(|_, tape, x| ops::swiglu(tape, &x[0], &x[1])),
+        });
+        cases.push(Case {
+            name: format!("relu ({len}) scale {scale}"),
+            inputs: vec![[len].into()],
+            scale,
+            tolerance: 0.0,
+            run: Box::new(|_, tape, x| ops::relu(tape, &x[0])),
+        });
+    }
+    cases
+}
