@@ -27,6 +27,7 @@ pub mod error;
 mod parallel;
 pub mod real;
 
+pub mod adamw;
 pub mod elementwise;
 pub mod matmul;
 pub mod reduce;
@@ -48,6 +49,7 @@ pub fn kernels() -> Vec<&'static device::Kernel> {
     let mut all = vec![&softmax::FORWARD, &softmax::BACKWARD];
     all.extend([&swiglu::FORWARD, &swiglu::BACKWARD, &relu::FORWARD, &relu::BACKWARD]);
     all.extend([&reduce::SUM, &reduce::SUM_SQUARES, &reduce::COLUMNS]);
+    all.push(&adamw::UPDATE);
     all.extend(elementwise::KERNELS);
     all.extend(matmul::KERNELS.as_flattened());
     all.extend(rms_norm::KERNELS);
