@@ -27,15 +27,16 @@ pub mod error;
 mod parallel;
 pub mod real;
 
+pub mod adamw;
 pub mod elementwise;
 pub mod gather;
 pub mod logprob;
 pub mod matmul;
+pub mod reduce;
+pub mod relu;
 pub mod rms_norm;
 pub mod rope;
 pub mod segment;
-pub mod reduce;
-pub mod relu;
 pub mod softmax;
 pub mod swiglu;
 
@@ -50,13 +51,14 @@ const REDUCE_WIDTH: device::Constant = device::Constant { name: "WG", wide: 256.
 /// Every kernel of the crate, for the tests that validate and translate each shader.
 pub fn kernels() -> Vec<&'static device::Kernel> {
     let mut all = vec![&softmax::FORWARD, &softmax::BACKWARD];
-    all.extend([&swiglu::FORWARD, &swiglu::BACKWARD, &relu::FORWARD, &relu::BACKWARD]);
-    all.extend([&reduce::SUM, &reduce::SUM_SQUARES, &reduce::COLUMNS]);
-    all.extend(elementwise::KERNELS);
-    all.extend(matmul::KERNELS.as_flattened());
     all.extend([&gather::GATHER, &logprob::STATS, &logprob::GRADIENT]);
-    all.extend(rms_norm::KERNELS);
+    all.extend([&reduce::SUM, &reduce::SUM_SQUARES, &reduce::COLUMNS]);
     all.extend([&rope::ROTATE]);
     all.extend([&segment::SUM]);
+    all.extend([&swiglu::FORWARD, &swiglu::BACKWARD, &relu::FORWARD, &relu::BACKWARD]);
+    all.extend(elementwise::KERNELS);
+    all.extend(matmul::KERNELS.as_flattened());
+    all.extend(rms_norm::KERNELS);
+    all.push(&adamw::UPDATE);
     all
 }

@@ -26,7 +26,6 @@ mod import;
 mod kmeans;
 mod last_level;
 
-
 mod sid_file;
 mod stream;
 mod svd;
