@@ -21,7 +21,7 @@ pub mod data;
 
 pub mod sid;
 
-pub mod rl;
+pub mod optim;
 
 pub mod eval;
 

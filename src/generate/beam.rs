@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::model::Qwen3;
 use crate::ops;
 use gr2_kernels::attention::Segments;
-use gr2_kernels::decode::DecodeRows;
+use gr2_kernels::decode::DecodeRow;
 
 /// A tree of the token sequences that may be generated, all of one length.
 pub trait Constraint {
@@ -84,19 +84,20 @@ fn search<C: Constraint>(
             let (from, to): (Vec<u32>, Vec<u32>) = parents.iter().map(moved).unzip();
             cache.copy_slots(&from, &to, depth - 1)?;
         }
-        let mut rows = DecodeRows { prompt_start: vec![], prompt_len: vec![], slot: vec![], suffix_len: vec![] };
-        let mut ids = vec![];
+        let (mut rows, mut ids) = (vec![], vec![]);
         for (p, paths) in paths.iter().enumerate() {
             for (rank, path) in paths.iter().enumerate() {
-                rows.prompt_start.push((ends[p] - lengths[p]) as u32);
-                rows.prompt_len.push(lengths[p] as u32);
-                rows.slot.push((p * beams + rank) as u32);
-                rows.suffix_len.push(depth as u32);
+                rows.push(DecodeRow {
+                    prompt_start: (ends[p] - lengths[p]) as u32,
+                    prompt_len: lengths[p] as u32,
+                    slot: (p * beams + rank) as u32,
+                    suffix_len: depth as u32,
+                });
                 ids.push(*path.tokens.last().expect("invariant: extended before"));
             }
         }
         let tape = Tape::inference();
-        let hidden = model.hidden(&tape, &ids, &mut Decode::new(&mut cache, rows))?;
+        let hidden = model.hidden(&tape, &ids, &mut Decode::new(&mut cache, rows)?)?;
         parents = extend(&mut paths, &log_softmax(model, &tape, &hidden)?, constraint, beams)?;
     }
     Ok(paths)

@@ -7,8 +7,8 @@ use crate::model::Qwen3Config;
 use crate::nn::Context;
 use crate::ops;
 use crate::tensor::Tensor;
-use gr2_kernels::attention::Segments;
-use gr2_kernels::decode::{self, DecodeRows, DecodeShape};
+use gr2_kernels::attention::{Heads, Segments};
+use gr2_kernels::decode::{self, DecodeDims, DecodeRow, DecodeRows, Places};
 use gr2_kernels::{Buffer, Device, Dtype};
 
 /// Keys and values of one layer.
@@ -22,30 +22,29 @@ struct LayerCache {
 /// Keys and values of a set of prompts and their continuations.
 pub struct Cache {
     layers: Vec<LayerCache>,
-    shape: DecodeShape,
+    dims: DecodeDims,
 }
 
 impl Cache {
     /// Room for `slots` continuations of `capacity` tokens each.
     pub fn new(config: &Qwen3Config, device: &Device, slots: usize, capacity: usize) -> Result<Cache> {
-        let shape = DecodeShape {
-            heads: config.num_attention_heads,
-            kv_heads: config.num_key_value_heads,
-            head_dim: config.head_dim,
-            slots,
-            capacity,
+        let heads = Heads {
+            query: config.num_attention_heads,
+            kv: config.num_key_value_heads,
+            dim: config.head_dim,
         };
-        let len = slots * capacity * shape.kv_heads * shape.head_dim;
+        let dims = DecodeDims { heads, capacity, scale: heads.scale() };
+        let len = slots * capacity * heads.kv * heads.dim;
         let room = || Buffer::zeros(device, "kv cache", Dtype::F32, len);
         let layers = (0..config.num_hidden_layers).map(|_| Ok(LayerCache { prompt: None, suffix: (room()?, room()?) }));
-        Ok(Cache { layers: layers.collect::<Result<_>>()?, shape })
+        Ok(Cache { layers: layers.collect::<Result<_>>()?, dims })
     }
 
     /// Continuation `to[i]` becomes a copy of what continuation `from[i]` was, for all `i` at once.
     pub fn copy_slots(&mut self, from: &[u32], to: &[u32], length: usize) -> Result<()> {
         for layer in &mut self.layers {
             let (k, v) = &mut layer.suffix;
-            decode::copy_slots(k, v, from, to, length, &self.shape)?;
+            decode::copy_slots((k, v), (from, to), length, self.dims)?;
         }
         Ok(())
     }
@@ -81,14 +80,18 @@ impl Context for Prefill<'_> {
 pub struct Decode<'a> {
     cache: &'a mut Cache,
     rows: DecodeRows,
+    places: Places,
     positions: Vec<u32>,
 }
 
 impl<'a> Decode<'a> {
-    /// Row `r` extends slot `rows.slot[r]`, whose token of this step is its `rows.suffix_len[r]`-th.
-    pub fn new(cache: &'a mut Cache, rows: DecodeRows) -> Decode<'a> {
-        let positions = rows.prompt_len.iter().zip(&rows.suffix_len).map(|(p, s)| p + s - 1).collect();
-        Decode { cache, rows, positions }
+    /// Each row extends its slot by one token, which its `suffix_len` counts already.
+    ///
+    /// Errors: `Shape` if two rows have the same slot.
+    pub fn new(cache: &'a mut Cache, rows: Vec<DecodeRow>) -> Result<Decode<'a>> {
+        let positions = rows.iter().map(|row| row.prompt_len + row.suffix_len - 1).collect();
+        let rows = DecodeRows::new(rows);
+        Ok(Decode { cache, places: rows.places()?, rows, positions })
     }
 }
 
@@ -99,12 +102,11 @@ impl Context for Decode<'_> {
 
     fn attend(&mut self, tape: &Tape, layer: usize, q: &Var, k: &Var, v: &Var) -> Result<Var> {
         tape.refuse_tracked("decode", &[q, k, v])?;
-        let Cache { layers, shape } = &mut *self.cache;
-        let LayerCache { prompt, suffix } = &mut layers[layer];
-        let (sk, sv) = suffix;
-        decode::write_suffix(sk, sv, k.tensor().buffer(), v.tensor().buffer(), &self.rows, shape)?;
+        let Cache { layers, dims } = &mut *self.cache;
+        let LayerCache { prompt, suffix: (sk, sv) } = &mut layers[layer];
+        decode::write_suffix((sk, sv), (k.tensor().buffer(), v.tensor().buffer()), &self.places, *dims)?;
         let (pk, pv) = prompt.as_ref().expect("invariant: prompts are prefilled before decoding");
-        let out = decode::decode(q.tensor().buffer(), (pk.buffer(), pv.buffer()), (sk, sv), &self.rows, shape)?;
+        let out = decode::decode(q.tensor().buffer(), (pk.buffer(), pv.buffer()), (sk, sv), &self.rows, *dims)?;
         Ok(tape.constant(Tensor::new(out, q.tensor().shape().clone())?))
     }
 }

@@ -9,7 +9,7 @@ use crate::model::Qwen3;
 use crate::ops;
 use crate::tensor::{Rng, stream};
 use gr2_kernels::attention::Segments;
-use gr2_kernels::decode::DecodeRows;
+use gr2_kernels::decode::DecodeRow;
 use rand::RngExt;
 
 /// What to generate.
@@ -121,16 +121,17 @@ impl<'a> Wave<'a> {
             if active.is_empty() {
                 return Ok(self.live.into_iter().map(|l| l.rollout).collect());
             }
-            let rows = DecodeRows {
-                prompt_start: active.iter().map(|&i| self.live[i].prompt.0).collect(),
-                prompt_len: active.iter().map(|&i| self.live[i].prompt.1).collect(),
-                slot: active.iter().map(|&i| i as u32).collect(),
-                suffix_len: active.iter().map(|&i| self.live[i].rollout.tokens.len() as u32).collect(),
+            let row = |&i: &usize| DecodeRow {
+                prompt_start: self.live[i].prompt.0,
+                prompt_len: self.live[i].prompt.1,
+                slot: i as u32,
+                suffix_len: self.live[i].rollout.tokens.len() as u32,
             };
+            let rows = active.iter().map(row).collect();
             let newest = |i: &usize| *self.live[*i].rollout.tokens.last().expect("invariant: one token is drawn first");
             let ids: Vec<u32> = active.iter().map(newest).collect();
             let tape = Tape::inference();
-            let hidden = self.model.hidden(&tape, &ids, &mut Decode::new(&mut self.cache, rows))?;
+            let hidden = self.model.hidden(&tape, &ids, &mut Decode::new(&mut self.cache, rows)?)?;
             self.draw(&tape, &hidden, &active)?;
         }
     }

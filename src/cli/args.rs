@@ -1,0 +1,102 @@
+//! Arguments exactly as typed.
+
+use super::{demo, devices, generate, logits, run, tokenize};
+use crate::error::{Error, Result};
+use crate::pipeline::Stage;
+use clap::{Parser, Subcommand};
+use gr2_kernels::{Device, GpuOptions};
+
+/// Trains and serves a generative reasoning re-ranker on any GPU, or on the CPU.
+#[derive(Debug, Parser)]
+#[command(name = "gr2", version, about, disable_help_subcommand = true)]
+pub(super) struct Args {
+    /// Shows warnings and debugging messages.
+    #[arg(long, short, global = true)]
+    pub(super) verbose: bool,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Runs all stages of a configuration, or continues where an earlier run stopped.
+    Run(run::RunArgs),
+    /// Runs the whole pipeline on the built-in synthetic shop.
+    Demo(demo::DemoArgs),
+    /// Stage 1: imports items and purchase histories.
+    Data(run::RunArgs),
+    /// Stage 2: gives every item a semantic id.
+    Sid(run::RunArgs),
+    /// Stage 3: trains a small base model, or checks the one given by path.
+    Base(run::RunArgs),
+    /// Stage 4: teaches the base model semantic ids and the catalogue.
+    Midtrain(run::RunArgs),
+    /// Stage 5: draws up the slates to re-rank.
+    Slates(run::RunArgs),
+    /// Stage 6: collects reasoning traces from a teacher.
+    Traces(run::RunArgs),
+    /// Stage 7: fine-tunes on the traces.
+    Sft(run::RunArgs),
+    /// Stage 8: reinforces with verifiable rewards.
+    Dapo(run::RunArgs),
+    /// Stage 9: measures and writes the report.
+    Eval(run::RunArgs),
+    /// Lists the devices of this machine.
+    Devices(devices::DevicesArgs),
+    /// Writes the logits of a token sequence.
+    Logits(logits::LogitsArgs),
+    /// Generates a continuation.
+    Generate(generate::GenerateArgs),
+    /// Turns text into token ids.
+    Tokenize(tokenize::TokenizeArgs),
+}
+
+impl Command {
+    pub(super) fn run(self) -> Result<()> {
+        match self {
+            Command::Run(args) => args.all(),
+            Command::Demo(args) => args.run(),
+            Command::Data(args) => args.one(Stage::Data),
+            Command::Sid(args) => args.one(Stage::Sid),
+            Command::Base(args) => args.one(Stage::Base),
+            Command::Midtrain(args) => args.one(Stage::Midtrain),
+            Command::Slates(args) => args.one(Stage::Slates),
+            Command::Traces(args) => args.one(Stage::Traces),
+            Command::Sft(args) => args.one(Stage::Sft),
+            Command::Dapo(args) => args.one(Stage::Dapo),
+            Command::Eval(args) => args.one(Stage::Eval),
+            Command::Devices(args) => args.run(),
+            Command::Logits(args) => args.run(),
+            Command::Generate(args) => args.run(),
+            Command::Tokenize(args) => args.run(),
+        }
+    }
+}
+
+/// Where a command runs.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct DeviceArgs {
+    /// `auto` (a hardware GPU if there is one, else the CPU), `cpu`, `gpu` (the best adapter, software ones included)
+    /// or `gpu:N` (the N-th of `gr2 devices`).
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    pub(super) device: String,
+    /// Refuses GPU allocations beyond this many bytes.
+    #[arg(long, value_name = "BYTES")]
+    pub(super) gpu_memory_limit: Option<u64>,
+    /// Keeps bounds checks in shaders, for finding a defect of a kernel or a driver.
+    #[arg(long)]
+    pub(super) checked_shaders: bool,
+}
+
+impl DeviceArgs {
+    pub(super) fn open(&self) -> Result<Device> {
+        let name = self.device.as_str();
+        let number = name.strip_prefix("gpu:").is_some_and(|n| n.parse::<usize>().is_ok());
+        if !matches!(name, "auto" | "cpu" | "gpu") && !number {
+            let problem = format!("--device {name}: expected auto, cpu, gpu or gpu:N");
+            return Err(Error::Usage { problem, hint: Some("`gr2 devices` lists what is here".into()) });
+        }
+        let options = GpuOptions { checked: self.checked_shaders, memory_limit: self.gpu_memory_limit };
+        Ok(Device::open(name, options)?)
+    }
+}
