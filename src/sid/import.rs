@@ -1,7 +1,7 @@
 //! A user's own item embeddings: `.npy` or `.safetensors`, row i for item i.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{BufReader, Read};
 use std::path::Path;
 
 use half::{bf16, f16};
@@ -9,8 +9,8 @@ use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 
 use super::embeddings::Embeddings;
-use super::sid_file::replace_file;
 use crate::error::{Error, Result};
+use crate::files::write_atomic_with;
 
 /// Reads one vector per item from a `.npy` file (versions 1 to 3, C order) or a `.safetensors` file.
 ///
@@ -37,7 +37,7 @@ pub fn read_embeddings(path: &Path, tensor: Option<&str>, items: usize) -> Resul
 ///
 /// Errors: `Io`.
 pub fn write_embeddings(path: &Path, embeddings: &Embeddings) -> Result<()> {
-    replace_file(path, |file: &mut BufWriter<File>| {
+    write_atomic_with(path, |file| {
         let shape = format!("({}, {})", embeddings.rows(), embeddings.dims());
         let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}");
         // The header ends in a line feed at a multiple of 64 bytes, magic and length included.

@@ -1,13 +1,14 @@
 //! k-means on the CPU, and k-means level by level on residuals: the starting codebooks of the tokenizer.
 
-use rand_chacha::ChaCha8Rng;
+use rand::RngExt;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::codebooks::{Codebooks, nearest, squared_distance};
 use super::embeddings::Embeddings;
-use super::stream::{below, stream, subset, unit};
+use super::sample::subset;
 use crate::error::{Error, Result};
+use crate::tensor::{Rng, stream};
 
 /// Points handled between two partial sums. Fixed, so that the order of the sums never depends on threads.
 const PIECE: usize = 1024;
@@ -121,11 +122,12 @@ fn kmeans_of(points: &[f32], dims: usize, config: &KmeansConfig, level: u64) -> 
     let learnt_from = if limit == 0 || n <= limit {
         points
     } else {
-        let chosen = subset(&mut stream(config.seed, "sid.kmeans.sample", level), n, limit);
+        let chosen = subset(&mut stream(config.seed, "sid.kmeans.sample", level, 0), n, limit);
         sample = chosen.iter().flat_map(|&i| &points[i * dims..(i + 1) * dims]).copied().collect::<Vec<f32>>();
         &sample
     };
-    let mut centres = plus_plus(learnt_from, dims, config.codes, &mut stream(config.seed, "sid.kmeans.start", level));
+    let mut centres =
+        plus_plus(learnt_from, dims, config.codes, &mut stream(config.seed, "sid.kmeans.start", level, 0));
     let (mut iterations, mut repaired) = (0, 0);
     let mut last = f64::INFINITY;
     while iterations < config.iterations {
@@ -144,11 +146,12 @@ fn kmeans_of(points: &[f32], dims: usize, config: &KmeansConfig, level: u64) -> 
 }
 
 /// First centre uniform, each further one drawn with probability proportional to the squared distance to the nearest so far.
-fn plus_plus(points: &[f32], dims: usize, codes: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
+fn plus_plus(points: &[f32], dims: usize, codes: usize, rng: &mut Rng) -> Vec<f32> {
     let n = points.len() / dims;
     let row = |i: usize| &points[i * dims..(i + 1) * dims];
+    let any = |rng: &mut Rng| rng.random_range(0..n as u64) as usize;
     let mut centres = Vec::with_capacity(codes * dims);
-    centres.extend_from_slice(row(below(rng, n)));
+    centres.extend_from_slice(row(any(rng)));
     let mut to_nearest = vec![f32::INFINITY; n];
     for _ in 1..codes {
         let newest = &centres[centres.len() - dims..];
@@ -166,7 +169,7 @@ fn plus_plus(points: &[f32], dims: usize, codes: usize, rng: &mut ChaCha8Rng) ->
             })
             .collect();
         let total: f64 = pieces.iter().sum();
-        let chosen = if total > 0.0 { weighted(&to_nearest, &pieces, unit(rng) * total) } else { below(rng, n) };
+        let chosen = if total > 0.0 { weighted(&to_nearest, &pieces, rng.random::<f64>() * total) } else { any(rng) };
         centres.extend_from_slice(row(chosen));
     }
     centres
@@ -256,11 +259,11 @@ mod tests {
 
     /// `per` points around each of the corners (0, 0), (10, 0), (0, 10), (10, 10).
     fn corners(per: usize) -> Embeddings {
-        let mut rng = stream(3, "test", 0);
+        let mut rng = stream(3, "test", 0, 0);
         let mut values = Vec::new();
         for i in 0..4 * per {
             let (x, y) = ([0.0, 10.0][i % 2], [0.0, 10.0][i / 2 % 2]);
-            values.extend([x + unit(&mut rng) as f32 - 0.5, y + unit(&mut rng) as f32 - 0.5]);
+            values.extend([x + rng.random::<f32>() - 0.5, y + rng.random::<f32>() - 0.5]);
         }
         Embeddings::new(2, values).unwrap()
     }

@@ -3,12 +3,14 @@
 use std::cmp::Reverse;
 use std::ops::Range;
 
+use rand::RngExt;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::codes::SemanticIds;
-use super::stream::{Hash, below, stream};
+use super::hash::Hash;
 use crate::error::{Error, Result};
+use crate::tensor::stream;
 
 /// How the last code is chosen among the items of a prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,13 +178,13 @@ fn relieve_child(
 /// `count` distinct codes in random order, a stream per prefix: items elsewhere in the catalogue do not change them.
 fn random_codes(count: usize, prefix: &[u16], n: usize, seed: u64) -> Vec<u16> {
     let key = prefix.iter().fold(Hash::new(), |h, &code| h.word(u64::from(code))).finish();
-    let mut rng = stream(seed, "sid.last_level", key);
+    let mut rng = stream(seed, "sid.last_level", key, 0);
     if count == 1 {
-        return vec![below(&mut rng, n) as u16];
+        return vec![rng.random_range(0..n as u64) as u16];
     }
     let mut codes: Vec<u16> = (0..n).map(|code| code as u16).collect();
     for i in 0..count {
-        let j = i + below(&mut rng, n - i);
+        let j = rng.random_range(i as u64..n as u64) as usize;
         codes.swap(i, j);
     }
     codes.truncate(count);

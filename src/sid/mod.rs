@@ -6,28 +6,28 @@
 //! | `import` | a user's own embeddings from `.npy` or `.safetensors` |
 //! | `cooccurrence` | items bought together, and mixing that signal into embeddings |
 //! | `kmeans`, `codebooks` | k-means, residual k-means and the codebooks they give |
-//! | `codes`, `sid_file` | the catalogue's identifiers, reading and writing them |
+//! | `codes`, `sid_file`, `index_json` | the catalogue's identifiers, reading and writing them |
 //! | `last_level` | makes every identifier unique by choosing last codes inside each prefix |
 //! | `uniqueness` | how unique the identifiers are and how well each level is used |
 //! | `trie` | which codes may follow a prefix, and which item an identifier stands for |
-//! | `embeddings`, `csr`, `dense`, `tokens`, `stream` | vectors, sparse and small dense algebra, words and random streams under all of it |
+//! | `embeddings`, `csr`, `dense`, `tokens`, `hash`, `sample` | vectors, sparse and small dense algebra, words, hash and sampling under it |
 //!
 //! Everything here gives the same bits for the same seed, whatever the number of threads: sums run over pieces whose
-//! borders depend on the data alone. Random streams are keyed by seed and name.
+//! borders depend on the data alone.
 
 mod codebooks;
 mod codes;
 mod cooccurrence;
 mod csr;
 mod dense;
-
 mod embeddings;
+mod hash;
 mod import;
+mod index_json;
 mod kmeans;
 mod last_level;
-
+mod sample;
 mod sid_file;
-mod stream;
 mod svd;
 mod tfidf;
 mod tokens;
@@ -35,15 +35,15 @@ mod trie;
 mod uniqueness;
 
 pub use codebooks::Codebooks;
-pub use codes::{SemanticIds, level_name, sid_text};
+pub use codes::SemanticIds;
 pub use cooccurrence::{CooccurrenceConfig, neighbours, smooth};
 pub use csr::Csr;
 pub use embeddings::Embeddings;
 pub use import::{read_embeddings, write_embeddings};
+pub use index_json::{read_index_json, write_index_json};
 pub use kmeans::{Kmeans, KmeansConfig, ResidualKmeans, kmeans, residual_kmeans};
 pub use last_level::{LastLevel, LastLevelReport, assign_last_level};
-pub use sid_file::{read_index_json, read_jsonl, write_index_json, write_jsonl};
-
+pub use sid_file::{read_jsonl, write_jsonl};
 pub use svd::{Svd, SvdConfig, truncated_svd};
 pub use tfidf::{FieldConfig, ItemText, TextReport, Tfidf, TfidfConfig, embed_texts, tfidf};
 pub use trie::{Node, Trie};

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::csr::Csr;
 use super::dense::{gram, orthonormalise, symmetric_eigen, times_small};
 use super::embeddings::Embeddings;
-use super::stream::{stream, subset};
+use super::sample::subset;
 use crate::error::{Error, Result};
+use crate::tensor::stream;
 
 /// Settings of the truncated SVD.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,7 +70,7 @@ pub fn truncated_svd(a: &Csr, config: &SvdConfig) -> Result<Svd> {
     let fitted = if a.rows() <= config.fit_items {
         a
     } else {
-        let rows = subset(&mut stream(config.seed, "sid.svd.sample", 0), a.rows(), config.fit_items);
+        let rows = subset(&mut stream(config.seed, "sid.svd.sample", 0, 0), a.rows(), config.fit_items);
         sample = a.selected(&rows);
         &sample
     };
@@ -112,7 +113,7 @@ pub fn truncated_svd(a: &Csr, config: &SvdConfig) -> Result<Svd> {
 
 /// Random signs: as good a test matrix as a Gaussian one, and exact on every machine.
 fn random_signs(n: usize, seed: u64) -> Vec<f32> {
-    let mut rng = stream(seed, "sid.svd", 0);
+    let mut rng = stream(seed, "sid.svd", 0, 0);
     let mut signs = Vec::with_capacity(n);
     while signs.len() < n {
         let bits = rng.next_u64();

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::csr::Csr;
 use super::embeddings::{Embeddings, normalise};
-use super::stream::Hash;
+use super::hash::Hash;
 use super::svd::{SvdConfig, truncated_svd};
 use super::tokens::words;
 use crate::error::{Error, Result};
@@ -24,7 +24,7 @@ pub struct ItemText<'a> {
     pub brand: &'a str,
     /// Category path or list, in any spelling.
     pub categories: &'a str,
-    /// Long description; markup in it is passed over.
+    /// Long description.
     pub description: &'a str,
 }
 
