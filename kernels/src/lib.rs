@@ -31,11 +31,11 @@ pub mod elementwise;
 pub mod gather;
 pub mod logprob;
 pub mod matmul;
+pub mod reduce;
+pub mod relu;
 pub mod rms_norm;
 pub mod rope;
 pub mod segment;
-pub mod reduce;
-pub mod relu;
 pub mod softmax;
 pub mod swiglu;
 

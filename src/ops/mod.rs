@@ -1,36 +1,34 @@
 //! Differentiable ops, one file each: check shapes, call the kernel, record the way back.
 
 mod add;
-mod embedding;
 mod add_bias;
+mod embedding;
 mod linear;
 mod logprob;
 mod matmul;
 mod mean_squared;
 mod mul;
+mod relu;
 mod rms_norm;
 mod rope;
-mod relu;
 mod scale;
-mod rms_norm;
 mod softmax;
 mod sub;
 mod sum;
 mod swiglu;
 
 pub use add::add;
-pub use embedding::{embedding, gather_rows};
 pub use add_bias::add_bias;
+pub use embedding::{embedding, gather_rows};
 pub use linear::linear;
 pub use logprob::{LogProbs, linear_logprob};
 pub use matmul::matmul;
 pub use mean_squared::mean_squared;
 pub use mul::mul;
+pub use relu::relu;
 pub use rms_norm::{add_rms_norm, rms_norm};
 pub use rope::{RopeTable, Rotation, rope};
-pub use relu::relu;
 pub use scale::scale;
-pub use rms_norm::{add_rms_norm, rms_norm};
 pub use softmax::softmax;
 pub use sub::sub;
 pub use sum::sum;

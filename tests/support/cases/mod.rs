@@ -6,9 +6,9 @@ mod elementwise;
 mod embedding;
 mod logprob;
 mod matmul;
+mod reduce;
 mod rms_norm;
 mod rope;
-mod reduce;
 mod softmax;
 
 use gr2::Result;
