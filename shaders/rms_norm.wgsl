@@ -1,11 +1,11 @@
 // rms_norm: y = x / sqrt(mean(x²) + eps) * w along the last dimension.
 //   x, y, r, h, dy, dx   (R, C)  f32    `span` lanes per row, WG / span rows per workgroup
-//   w, dw                (C)     f32
+//   w                    (C)     f32
 //   inv_rms              (R)     f32    1 / sqrt(mean(x²) + eps), kept for the way back
 //   forward_add          h = x + r, y = rms_norm(h)
 //   backward             dx = inv_rms (dy w - x̂ mean(dy w x̂)),  x̂ = x inv_rms
-//   weight_partials      (blocks, C): sums of dy x̂ over blocks of rows, one invocation per block and column
-//   weight_total         dw = sum of the partials, one workgroup per column
+//   weight_partials      (blocks, C): sums of dy x̂ over blocks of rows, one invocation per block and column;
+//                        reduce.columns adds them up to dw
 //   uses                 common/grid.wgsl, common/reduce.wgsl
 struct Params { rows: u32, cols: u32, span: u32, eps: f32, block: u32, first: u32 }
 var<immediate> p: Params;
@@ -110,18 +110,4 @@ fn weight_partials(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgro
         sum = fma(partial_dy[row * p.cols + c], x[row * p.cols + c] * partial_inv[row], sum);
     }
     sums[(p.first + block) * p.cols + c] = sum;
-}
-
-@group(0) @binding(0) var<storage, read> all_sums: array<f32>;
-@group(0) @binding(1) var<storage, read_write> dw: array<f32>;
-
-@compute @workgroup_size(WG)
-fn weight_total(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
-                @builtin(local_invocation_index) lane: u32) {
-    let c = group_index(group, groups);
-    if (c >= p.cols) { return; }
-    var sum = 0.0;
-    for (var block = lane; block < p.rows; block += WG) { sum += all_sums[block * p.cols + c]; }
-    sum = group_sum(lane, sum);
-    if (lane == 0u) { dw[c] = sum; }
 }

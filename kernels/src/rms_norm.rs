@@ -3,6 +3,7 @@
 use crate::buffer::{Buffer, Dtype, Float};
 use crate::device::{Access, Constant, Device, Gpu, Kernel, split_rows};
 use crate::error::Result;
+use crate::reduce::column_sum;
 use crate::{REDUCE_WIDTH, parallel};
 
 const SOURCES: &[&str] = &[
@@ -16,14 +17,13 @@ const fn kernel(name: &'static str, entry: &'static str, bindings: &'static [Acc
     Kernel { name, sources: SOURCES, entry, bindings, constants: CONSTANTS, params: size_of::<Params>() }
 }
 
-pub(crate) const KERNELS: [&Kernel; 5] = [&FORWARD, &FORWARD_ADD, &BACKWARD, &WEIGHT_PARTIALS, &WEIGHT_TOTAL];
+pub(crate) const KERNELS: [&Kernel; 4] = [&FORWARD, &FORWARD_ADD, &BACKWARD, &WEIGHT_PARTIALS];
 
 use Access::{Read, Write};
 static FORWARD: Kernel = kernel("rms_norm.forward", "forward", &[Read, Read, Write, Write]);
 static FORWARD_ADD: Kernel = kernel("rms_norm.forward_add", "forward_add", &[Read, Read, Write, Write, Read, Write]);
 static BACKWARD: Kernel = kernel("rms_norm.backward", "backward", &[Read, Read, Read, Read, Write]);
 static WEIGHT_PARTIALS: Kernel = kernel("rms_norm.weight_partials", "weight_partials", &[Read, Read, Read, Write]);
-static WEIGHT_TOTAL: Kernel = kernel("rms_norm.weight_total", "weight_total", &[Read, Write]);
 
 #[repr(C)]
 #[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
@@ -141,12 +141,15 @@ pub fn backward(
     dy.expect_len(OP, "dy", rows * cols)?;
     dy.expect_dtype(OP, "dy", x.dtype())?;
     let mut dx = Buffer::uninit(x.device(), OP, x.dtype(), x.len())?;
-    let mut dw = Buffer::uninit(x.device(), OP, x.dtype(), cols)?;
     match x.device() {
-        Device::Cpu => match x.expect_float(OP, "x")? {
-            Float::Single => cpu::backward::<f32>(x, w, inv_rms, dy, &mut dx, &mut dw),
-            Float::Double => cpu::backward::<f64>(x, w, inv_rms, dy, &mut dx, &mut dw),
-        },
+        Device::Cpu => {
+            let mut dw = Buffer::uninit(x.device(), OP, x.dtype(), cols)?;
+            match x.expect_float(OP, "x")? {
+                Float::Single => cpu::backward::<f32>(x, w, inv_rms, dy, &mut dx, &mut dw),
+                Float::Double => cpu::backward::<f64>(x, w, inv_rms, dy, &mut dx, &mut dw),
+            }
+            Ok((dx, dw))
+        }
         Device::Gpu(gpu) => {
             x.expect_dtype(OP, "x", Dtype::F32)?;
             let pieces = split_rows(OP, rows, &[cols * 4], gpu.max_binding())?;
@@ -166,11 +169,9 @@ pub fn backward(
                 gpu.run(&WEIGHT_PARTIALS, &binds, &params, groups)?;
                 first += blocks(r.len());
             }
-            let params = Params { rows: total as u32, cols: cols as u32, ..Params::default() };
-            gpu.run(&WEIGHT_TOTAL, &[sums.bind_all(), dw.bind_all()], &params, cols as u64)?;
+            Ok((dx, column_sum(&sums, total, cols)?))
         }
     }
-    Ok((dx, dw))
 }
 
 fn expect(op: &'static str, x: &Buffer, w: &Buffer, rows: usize, cols: usize) -> Result<()> {
