@@ -15,6 +15,10 @@ pub mod autograd;
 
 pub mod ops;
 
+pub mod nn;
+
+pub mod model;
+
 pub mod text;
 
 pub mod data;
@@ -22,6 +26,8 @@ pub mod data;
 pub mod sid;
 
 pub mod optim;
+
+pub mod train;
 
 pub mod eval;
 

@@ -57,3 +57,46 @@ fn every_case_has_the_gradient_of_its_differences() {
         }
     }
 }
+
+#[test]
+fn a_whole_model_with_its_loss_has_the_gradient_of_its_differences() {
+    use gr2::data::{Batch, Example};
+    use gr2::model::{Qwen3, Qwen3Config};
+    use gr2::train::loss_and_gradients;
+    use gr2_kernels::Dtype;
+
+    for tied in [true, false] {
+        let config = Qwen3Config {
+            tie_word_embeddings: tied,
+            initializer_range: 0.3,
+            ..Qwen3Config::small(23, 8, 2, (4, 2, 6), 12)
+        };
+        let model = Qwen3::random(config, &Device::Cpu, 5).expect("model");
+        let mut model = model.convert(Dtype::F64, &Device::Cpu).expect("f64");
+        let example = |seed: u64, length: usize| Example {
+            tokens: numbers(seed, length).iter().map(|v| ((v + 1.0) * 11.4) as u32).collect(),
+            weights: numbers(seed + 1, length).iter().map(|v| (v + 1.0) as f32).collect(),
+        };
+        let batch = Batch::pack(&[example(1, 7), example(3, 4)]).expect("packs");
+        let (_, mut gradients) = loss_and_gradients(&model, &batch).expect("gradients");
+        for p in 0..model.params().len() {
+            let name = model.params()[p].name.clone();
+            let found = gradients.take(model.params()[p]).unwrap_or_else(|| panic!("{name}: no gradient"));
+            let found = found.to_f64().expect("f64");
+            let shape = model.params()[p].value.shape().clone();
+            let values = model.params()[p].value.to_f64().expect("f64");
+            for j in (0..values.len()).step_by(values.len().div_ceil(7)) {
+                let mut at = |step: f64| {
+                    let mut moved = values.clone();
+                    moved[j] += step;
+                    model.params_mut()[p].value = Tensor::from_slice(&Device::Cpu, &moved, shape.clone()).expect("f64");
+                    loss_and_gradients(&model, &batch).expect("loss").0
+                };
+                let expected = (at(STEP) - at(-STEP)) / (2.0 * STEP);
+                at(0.0);
+                let error = (found[j] - expected).abs() / (1.0 + expected.abs());
+                assert!(error < 1e-7, "tied {tied}: {name}[{j}]: found {} expected {expected}", found[j]);
+            }
+        }
+    }
+}

@@ -70,6 +70,12 @@ impl Groups {
         Ok(Groups { members: sorted.into_iter().map(|entry| entry as u32).collect(), segments, keys: count })
     }
 
+    /// The same groups, that of `key` left empty.
+    pub fn without(mut self, key: u32) -> Groups {
+        self.segments.retain(|s| s.target != key);
+        self
+    }
+
     /// How many rows each key has (N).
     pub fn counts(&self) -> Vec<u32> {
         let mut counts = vec![0; self.keys];

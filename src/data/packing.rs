@@ -1,7 +1,7 @@
 //! Packing: examples put one after the other into batches of a fixed number of tokens, without padding.
 
 use crate::error::{Error, Result};
-use gr2_kernels::attention::Segments;
+use gr2_kernels::Segments;
 
 /// One training sequence.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -5,7 +5,7 @@ use crate::autograd::{Tape, Var};
 use crate::error::{Error, Result};
 use crate::model::Qwen3;
 use crate::ops;
-use gr2_kernels::attention::Segments;
+use gr2_kernels::Segments;
 use gr2_kernels::decode::DecodeRow;
 
 /// A tree of the token sequences that may be generated, all of one length.

@@ -7,7 +7,8 @@ use crate::model::Qwen3Config;
 use crate::nn::Context;
 use crate::ops;
 use crate::tensor::Tensor;
-use gr2_kernels::attention::{Heads, Segments};
+use gr2_kernels::Segments;
+use gr2_kernels::attention::Heads;
 use gr2_kernels::decode::{self, DecodeDims, DecodeRow, DecodeRows, Places};
 use gr2_kernels::{Buffer, Device, Dtype};
 

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::model::Qwen3;
 use crate::ops;
 use crate::tensor::{Rng, stream};
-use gr2_kernels::attention::Segments;
+use gr2_kernels::Segments;
 use gr2_kernels::decode::DecodeRow;
 use rand::RngExt;
 

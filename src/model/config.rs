@@ -33,6 +33,8 @@ pub struct Qwen3Config {
     pub initializer_range: f64,
     /// Tokens that end a generation.
     pub eos_token_ids: Vec<u32>,
+    /// Padding token: transformers does not train its row of the embedding (`padding_idx`).
+    pub pad_token_id: Option<u32>,
     /// Keys of the file that this program does not use; written back as they were.
     pub other: Map<String, Value>,
 }
@@ -56,6 +58,7 @@ const OWN_KEYS: &[&str] = &[
     "max_position_embeddings",
     "initializer_range",
     "eos_token_id",
+    "pad_token_id",
     "hidden_act",
     "attention_bias",
     "dtype",
@@ -80,6 +83,7 @@ impl Qwen3Config {
             max_position_embeddings: 4096,
             initializer_range: 0.02,
             eos_token_ids: vec![],
+            pad_token_id: None,
             other: Map::new(),
         }
     }
@@ -168,6 +172,7 @@ impl Qwen3Config {
             max_position_embeddings: size("max_position_embeddings")?.unwrap_or(32_768),
             initializer_range: number(json, "initializer_range", 0.02)?,
             eos_token_ids,
+            pad_token_id: json.get("pad_token_id").and_then(Value::as_u64).map(|id| id as u32),
             other,
         };
         config.validate()?;
@@ -231,6 +236,7 @@ impl Qwen3Config {
             "max_position_embeddings": self.max_position_embeddings,
             "initializer_range": self.initializer_range,
             "eos_token_id": eos,
+            "pad_token_id": self.pad_token_id,
             "hidden_act": "silu",
             "attention_bias": false,
             "dtype": "float32",

@@ -5,7 +5,7 @@ use crate::autograd::{Param, Tape, Var};
 use crate::error::Result;
 use crate::ops;
 use crate::ops::Rotation;
-use gr2_kernels::attention::Segments;
+use gr2_kernels::Segments;
 
 /// Where queries find their keys: the tokens of the same packed batch ([`Packed`]), or a cache (`generate`).
 pub trait Context {

@@ -39,11 +39,13 @@ impl Linear {
 pub struct Embedding {
     /// The table (V, C).
     pub weight: Param,
+    /// A token whose row is not trained through this layer.
+    pub padding: Option<u32>,
 }
 
 impl Embedding {
     /// Rows of `ids`: (T, C).
     pub fn forward(&self, tape: &Tape, ids: &[u32]) -> Result<Var> {
-        ops::embedding(tape, &tape.param(&self.weight), ids)
+        ops::embedding(tape, &tape.param(&self.weight), ids, self.padding)
     }
 }

@@ -6,13 +6,13 @@ use crate::tensor::Tensor;
 use gr2_kernels::gather;
 use gr2_kernels::segment::{self, Groups};
 
-/// `y[t] = w[ids[t]]`: the embedding of each token.
+/// `y[t] = w[ids[t]]`: the embedding of each token. The row of `padding` gets no gradient.
 ///
 /// Shapes: `w` (V, C), `ids` (T), `y` (T, C).
 /// Errors: `Shape` naming the id and V for an id past the table.
-/// Source: torch.nn.functional.embedding.
-pub fn embedding(tape: &Tape, w: &Var, ids: &[u32]) -> Result<Var> {
-    pick("embedding", "token id", tape, w, ids)
+/// Source: torch.nn.functional.embedding with `padding_idx`.
+pub fn embedding(tape: &Tape, w: &Var, ids: &[u32], padding: Option<u32>) -> Result<Var> {
+    pick(tape, w, ids, Rows { op: "embedding", what: "token id", padding })
 }
 
 /// `y[i] = x[index[i]]`, rows of the first dimension in any order, repeated or left out.
@@ -20,10 +20,19 @@ pub fn embedding(tape: &Tape, w: &Var, ids: &[u32]) -> Result<Var> {
 /// Shapes: `x` (R, C), `index` (I), `y` (I, C).
 /// Errors: `Shape` for an index past R.
 pub fn gather_rows(tape: &Tape, x: &Var, index: &[u32]) -> Result<Var> {
-    pick("gather_rows", "index", tape, x, index)
+    pick(tape, x, index, Rows { op: "gather_rows", what: "index", padding: None })
 }
 
-fn pick(name: &'static str, what: &str, tape: &Tape, x: &Var, index: &[u32]) -> Result<Var> {
+/// What the rows are called in messages, and the one that gets no gradient.
+#[derive(Clone, Copy)]
+struct Rows {
+    op: &'static str,
+    what: &'static str,
+    padding: Option<u32>,
+}
+
+fn pick(tape: &Tape, x: &Var, index: &[u32], of: Rows) -> Result<Var> {
+    let Rows { op: name, what, padding } = of;
     let (rows, cols) = x.tensor().shape().dims2(name)?;
     if let Some(at) = index.iter().position(|i| *i as usize >= rows) {
         let problem = format!("{what} {} at {at} is past the {rows} rows of the table", index[at]);
@@ -31,13 +40,14 @@ fn pick(name: &'static str, what: &str, tape: &Tape, x: &Var, index: &[u32]) -> 
     }
     let on_device = Tensor::from_slice(x.tensor().device(), index, [index.len()])?;
     let y = gather::rows(x.tensor().buffer(), on_device.buffer(), cols)?;
-    let op = || Pick { name, index: index.to_vec(), rows, cols };
+    let op = || Pick { name, index: index.to_vec(), padding, rows, cols };
     Ok(tape.record(Tensor::new(y, [index.len(), cols])?, &[x], op))
 }
 
 struct Pick {
     name: &'static str,
     index: Vec<u32>,
+    padding: Option<u32>,
     rows: usize,
     cols: usize,
 }
@@ -48,7 +58,10 @@ impl Backward for Pick {
     }
 
     fn backward(&self, dy: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        let groups = Groups::by_key(&self.index, self.rows)?;
+        let mut groups = Groups::by_key(&self.index, self.rows)?;
+        if let Some(padding) = self.padding {
+            groups = groups.without(padding);
+        }
         let dx = segment::sum(dy.buffer(), &groups, self.cols)?;
         Ok(vec![Some(Tensor::new(dx, [self.rows, self.cols])?)])
     }
@@ -63,7 +76,7 @@ mod tests {
     fn a_token_past_the_table_is_named() {
         let tape = Tape::new();
         let w = tape.constant(Tensor::zeros(&Device::Cpu, Dtype::F32, [4, 2]).unwrap());
-        let message = embedding(&tape, &w, &[1, 4]).unwrap_err().to_string();
+        let message = embedding(&tape, &w, &[1, 4], None).unwrap_err().to_string();
         assert_eq!(message, "embedding: token id 4 at 1 is past the 4 rows of the table");
     }
 }

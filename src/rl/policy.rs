@@ -8,7 +8,7 @@ use crate::model::Qwen3;
 use crate::nn::Packed;
 use crate::ops;
 use crate::tensor::Tensor;
-use gr2_kernels::attention::{Segment, Segments};
+use gr2_kernels::{Segment, Segments};
 
 /// A prompt and the responses sampled for it.
 #[derive(Debug, Clone)]

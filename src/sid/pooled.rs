@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::model::Qwen3;
 use crate::nn::Packed;
 use crate::text::Tokenizer;
-use gr2_kernels::attention::Segments;
+use gr2_kernels::Segments;
 
 /// Tokens of one text that are read.
 const LONGEST: usize = 512;

@@ -209,7 +209,7 @@ impl RqVae {
             let (codes, distances) = quantize::nearest(r, codebook.codewords(), rows, config.latent)?;
             let codes = codes.to_vec::<u32>()?;
             let words = Tensor::new(codebook.codewords().clone(), [codebook.codewords().len() / config.latent, config.latent])?;
-            let chosen = ops::embedding(&off, &off.constant(words), &codes)?;
+            let chosen = ops::gather_rows(&off, &off.constant(words), &codes)?;
             codebook.update(r, &codes, config.ema_decay)?;
             if config.dead_after > 0 {
                 codebook.revive(r, &distances.to_vec::<f32>()?, config.dead_after)?;

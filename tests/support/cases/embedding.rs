@@ -6,7 +6,7 @@ pub fn cases() -> Vec<Case> {
         inputs: vec![[rows, cols].into()],
         scale: 1.0,
         tolerance: sum_tolerance(ids.len()),
-        run: Box::new(move |_, tape, x| gr2::ops::embedding(tape, &x[0], &ids)),
+        run: Box::new(move |_, tape, x| gr2::ops::embedding(tape, &x[0], &ids, None)),
     };
     let picked = Case {
         name: "gather_rows (5, 3), backwards".to_string(),
