@@ -25,9 +25,13 @@ mod check;
 pub mod device;
 pub mod error;
 mod parallel;
+mod per_gpu;
+mod product;
 pub mod real;
 
 pub mod adamw;
+pub mod attention;
+pub mod decode;
 pub mod elementwise;
 pub mod gather;
 pub mod logprob;
@@ -40,6 +44,7 @@ pub mod segment;
 pub mod softmax;
 pub mod swiglu;
 
+pub use attention::{Segment, Segments};
 pub use buffer::{Buffer, Dtype, Element};
 pub use device::{Device, Gpu, GpuOptions};
 pub use error::{Error, Result};
@@ -51,6 +56,8 @@ const REDUCE_WIDTH: device::Constant = device::Constant { name: "WG", wide: 256.
 /// Every kernel of the crate, for the tests that validate and translate each shader.
 pub fn kernels() -> Vec<&'static device::Kernel> {
     let mut all = vec![&softmax::FORWARD, &softmax::BACKWARD];
+    all.extend([&attention::FORWARD, &attention::STATS, &attention::DQ, &attention::DKV]);
+    all.extend([&decode::PART, &decode::MOVE]);
     all.extend([&gather::GATHER, &logprob::STATS, &logprob::GRADIENT]);
     all.extend([&reduce::SUM, &reduce::SUM_SQUARES, &reduce::COLUMNS]);
     all.extend([&rope::ROTATE]);

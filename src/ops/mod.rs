@@ -2,6 +2,7 @@
 
 mod add;
 mod add_bias;
+mod attention;
 mod embedding;
 mod linear;
 mod logprob;
@@ -20,6 +21,7 @@ mod swiglu;
 
 pub use add::add;
 pub use add_bias::add_bias;
+pub use attention::attention;
 pub use embedding::{embedding, gather_rows};
 pub use linear::linear;
 pub use logprob::{LogProbs, linear_logprob};

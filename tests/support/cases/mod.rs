@@ -2,6 +2,7 @@
 //! the gradient check in f64 (`tests/gradcheck.rs`).
 
 mod activation;
+mod attention;
 mod elementwise;
 mod embedding;
 mod logprob;
@@ -43,6 +44,7 @@ pub fn sum_tolerance(n: usize) -> f64 {
 pub fn all() -> Vec<Case> {
     let mut all = vec![];
     all.extend(activation::cases());
+    all.extend(attention::cases());
     all.extend(elementwise::cases());
     all.extend(embedding::cases());
     all.extend(logprob::cases());

@@ -1,0 +1,103 @@
+//! Decoding attention on a GPU: one dispatch for each part of the cache and each piece of it that fits a binding; each
+//! merges with the ones before it by their log-sum-exps.
+
+use super::{DecodeDims, DecodeRows};
+use crate::buffer::{Buffer, Dtype};
+use crate::device::{Access, Constant, Gpu, Kernel, split_rows};
+use crate::error::Result;
+
+const WIDTH: Constant = Constant { name: "WG", wide: 64.0, small: 8.0 };
+const R: Access = Access::Read;
+const W: Access = Access::Write;
+
+pub(crate) static PART: Kernel = Kernel {
+    name: "decode.part",
+    sources: &[
+        include_str!("../../../shaders/common/grid.wgsl"),
+        include_str!("../../../shaders/common/reduce.wgsl"),
+        include_str!("../../../shaders/decode.wgsl"),
+    ],
+    entry: "part",
+    bindings: &[R, R, R, R, W, W],
+    constants: &[WIDTH],
+    params: size_of::<Params>(),
+};
+
+/// Output columns of one dispatch: `COLUMNS` of the shader.
+const COLUMNS: usize = 512;
+
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Params {
+    rows: u32,
+    heads: u32,
+    kv_heads: u32,
+    dim: u32,
+    part: u32,
+    capacity: u32,
+    key_lo: u32,
+    key_hi: u32,
+    column: u32,
+    accumulate: u32,
+    scale: f32,
+}
+
+/// Keys and values of one part, and the offset of its columns in the table of rows.
+pub(super) struct Part<'a> {
+    pub(super) keys: &'a Buffer,
+    pub(super) values: &'a Buffer,
+    pub(super) table: u32,
+}
+
+pub(super) fn decode(
+    gpu: &Gpu,
+    (q, out): (&Buffer, &Buffer),
+    parts: [Part; 2],
+    rows: &DecodeRows,
+    dims: DecodeDims,
+    limit: u64,
+) -> Result<()> {
+    const OP: &str = "decode";
+    let (heads, count) = (dims.heads, rows.list.len());
+    let table = rows.tables.get(gpu, || {
+        let fields = rows.list.iter().flat_map(|r| [r.prompt_start, r.prompt_len, r.slot, r.suffix_len]);
+        Buffer::from_slice(q.device(), &fields.collect::<Vec<u32>>())
+    })?;
+    let lse = Buffer::uninit(q.device(), OP, Dtype::F32, count * heads.query)?;
+    let (width, kv_width) = (heads.q_width(), heads.kv_width());
+    for r in split_rows(OP, count, &[width * 4, 16], limit)? {
+        let mut accumulate = 0;
+        for part in &parts {
+            for tokens in split_rows(OP, part.keys.len() / kv_width, &[kv_width * 4], limit)? {
+                let keys = tokens.start * kv_width..tokens.end * kv_width;
+                let binds = [
+                    q.bind(r.start * width..r.end * width),
+                    part.keys.bind(keys.clone()),
+                    part.values.bind(keys),
+                    table.bind(r.start * 4..r.end * 4),
+                    out.bind(r.start * width..r.end * width),
+                    lse.bind(r.start * heads.query..r.end * heads.query),
+                ];
+                // descending: the dispatch of the first columns writes the log-sum-exp that the others still read
+                for column in (0..heads.dim).step_by(COLUMNS).rev() {
+                    let params = Params {
+                        rows: r.len() as u32,
+                        heads: heads.query as u32,
+                        kv_heads: heads.kv as u32,
+                        dim: heads.dim as u32,
+                        part: part.table,
+                        capacity: dims.capacity as u32,
+                        key_lo: tokens.start as u32,
+                        key_hi: tokens.end as u32,
+                        column: column as u32,
+                        accumulate,
+                        scale: dims.scale as f32,
+                    };
+                    gpu.run(&PART, &binds, &params, (r.len() * heads.query) as u64)?;
+                }
+                accumulate = 1;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,222 @@
+//! Upkeep of a suffix cache: new tokens in, whole slots copied when beams move.
+
+use super::{DecodeDims, slots_of};
+use crate::buffer::{Buffer, Dtype, Element};
+use crate::device::{Access, Constant, Device, Gpu, Kernel, split_rows};
+use crate::error::{Error, Result};
+use crate::per_gpu::PerGpu;
+
+pub(crate) static MOVE: Kernel = Kernel {
+    name: "slots.move_tokens",
+    sources: &[include_str!("../../../shaders/common/grid.wgsl"), include_str!("../../../shaders/slots.wgsl")],
+    entry: "move_tokens",
+    bindings: &[Access::Read, Access::Read, Access::Write],
+    constants: &[Constant { name: "WG", wide: 64.0, small: 8.0 }],
+    params: size_of::<Params>(),
+};
+
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Params {
+    runs: u32,
+    tokens: u32,
+    width: u32,
+    from_capacity: u32,
+    to_capacity: u32,
+    from_lo: u32,
+    from_hi: u32,
+    to_lo: u32,
+    to_hi: u32,
+}
+
+/// Bytes of the copy through which slots are moved.
+const COPY_BYTES: usize = 64 << 20;
+
+/// Where new tokens go: a slot and a position in it for each. Made once a step and used by every layer: a GPU uploads
+/// it once.
+pub struct Places {
+    list: Vec<(u32, u32)>,
+    tables: PerGpu<Buffer>,
+}
+
+impl Places {
+    /// Slot and position of each token.
+    ///
+    /// Errors: `Shape` if two tokens have the same place.
+    pub fn new(list: Vec<(u32, u32)>) -> Result<Places> {
+        let mut sorted = list.clone();
+        sorted.sort_unstable();
+        if let Some(twice) = sorted.windows(2).find(|w| w[0] == w[1]) {
+            let (slot, position) = twice[0];
+            return Err(Error::shape("write suffix", format!("two tokens for slot {slot}, position {position}")));
+        }
+        Ok(Places { list, tables: PerGpu::default() })
+    }
+
+    /// Slot and position of each token.
+    pub fn list(&self) -> &[(u32, u32)] {
+        &self.list
+    }
+}
+
+/// `cache[slot_r, position_r] = new_r` for keys and values, in place.
+///
+/// Shapes: `suffix` = keys and values (slots, capacity, K, D); `new` = keys and values (R, K, D).
+/// Errors: `Shape` for sizes that disagree or a place outside the cache; `Dtype`, `DeviceMismatch`.
+pub fn write_suffix(
+    suffix: (&mut Buffer, &mut Buffer),
+    new: (&Buffer, &Buffer),
+    places: &Places,
+    dims: DecodeDims,
+) -> Result<()> {
+    const OP: &str = "write suffix";
+    let width = dims.heads.kv_width();
+    for (name, cache, new) in [("k", suffix.0, new.0), ("v", suffix.1, new.1)] {
+        cache.device().expect_all(OP, &[new])?;
+        new.expect_dtype(OP, name, cache.dtype())?;
+        new.expect_len(OP, name, places.list.len() * width)?;
+        let slots = slots_of(OP, cache, dims)?;
+        let outside = |&(slot, position): &(u32, u32)| slot as usize >= slots || position as usize >= dims.capacity;
+        if let Some((slot, position)) = places.list.iter().copied().find(outside) {
+            let problem = format!("slot {slot}, position {position} of {slots} slots of {} tokens", dims.capacity);
+            return Err(Error::shape(OP, problem));
+        }
+        let runs =
+            places.list.iter().zip(0u32..).map(|(&(slot, position), r)| Run { from: (r, 0), to: (slot, position) });
+        let moves = Moves { op: OP, tokens: 1, width, from_capacity: 1, to_capacity: dims.capacity };
+        match cache.device().clone() {
+            Device::Cpu => moves.on_cpu(&runs.collect::<Vec<_>>(), new, cache)?,
+            Device::Gpu(gpu) => {
+                let table = places.tables.get(&gpu, || upload(cache.device(), runs))?;
+                moves.on_gpu(&gpu, &table, new, cache, gpu.max_binding())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `cache[to_i, ..len] = cache[from_i, ..len]` for keys and values, as if all at once: slots may be permuted and
+/// copied several times, as beams are. Slots that are not in `to` keep what they hold.
+///
+/// Shapes: `suffix` = keys and values (slots, capacity, K, D); `from` and `to` of one length; `len` tokens are in use.
+/// Errors: `Shape` for a slot outside the cache, two values for one slot, or a `len` past the capacity; `OutOfMemory`
+/// for the copy of the moved slots (64 MiB at most, or one token of each).
+pub fn copy_slots(
+    suffix: (&mut Buffer, &mut Buffer),
+    (from, to): (&[u32], &[u32]),
+    len: usize,
+    dims: DecodeDims,
+) -> Result<()> {
+    const OP: &str = "copy slots";
+    if from.len() != to.len() || len > dims.capacity {
+        let problem = format!("{} slots to {}, {len} tokens of {}", from.len(), to.len(), dims.capacity);
+        return Err(Error::shape(OP, problem));
+    }
+    let mut targets = to.to_vec();
+    targets.sort_unstable();
+    if let Some(twice) = targets.windows(2).find(|w| w[0] == w[1]) {
+        return Err(Error::shape(OP, format!("two values for slot {}", twice[0])));
+    }
+    let moved: Vec<(u32, u32)> = from.iter().copied().zip(to.iter().copied()).filter(|(from, to)| from != to).collect();
+    let width = dims.heads.kv_width();
+    for cache in [suffix.0, suffix.1] {
+        let slots = slots_of(OP, cache, dims)?;
+        if let Some(outside) = from.iter().chain(to).find(|&&slot| slot as usize >= slots) {
+            return Err(Error::shape(OP, format!("slot {outside} of {slots}")));
+        }
+        if moved.is_empty() || len * width == 0 {
+            continue;
+        }
+        let piece = (COPY_BYTES / (moved.len() * width * cache.dtype().size())).clamp(1, len);
+        for start in (0..len).step_by(piece) {
+            let tokens = piece.min(len - start);
+            let mut copy = Buffer::uninit(cache.device(), OP, cache.dtype(), moved.len() * tokens * width)?;
+            let out = moved.iter().zip(0u32..).map(|(m, i)| Run { from: (m.0, start as u32), to: (i, 0) });
+            let back = moved.iter().zip(0u32..).map(|(m, i)| Run { from: (i, 0), to: (m.1, start as u32) });
+            let there = Moves { op: OP, tokens, width, from_capacity: dims.capacity, to_capacity: tokens };
+            let here = Moves { from_capacity: tokens, to_capacity: dims.capacity, ..there };
+            match cache.device().clone() {
+                Device::Cpu => {
+                    there.on_cpu(&out.collect::<Vec<_>>(), cache, &mut copy)?;
+                    here.on_cpu(&back.collect::<Vec<_>>(), &copy, cache)?;
+                }
+                Device::Gpu(gpu) => {
+                    let limit = gpu.max_binding();
+                    there.on_gpu(&gpu, &upload(cache.device(), out)?, cache, &mut copy, limit)?;
+                    here.on_gpu(&gpu, &upload(cache.device(), back)?, &copy, cache, limit)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The first token of a run, as (slot, position), where it is and where it goes.
+#[derive(Clone, Copy)]
+struct Run {
+    from: (u32, u32),
+    to: (u32, u32),
+}
+
+fn upload(device: &Device, runs: impl Iterator<Item = Run>) -> Result<Buffer> {
+    let table: Vec<u32> = runs.flat_map(|r| [r.from.0, r.from.1, r.to.0, r.to.1]).collect();
+    Buffer::from_slice(device, &table)
+}
+
+/// Moves runs of `tokens` tokens between two buffers of slots.
+#[derive(Clone, Copy)]
+struct Moves {
+    op: &'static str,
+    tokens: usize,
+    width: usize,
+    from_capacity: usize,
+    to_capacity: usize,
+}
+
+impl Moves {
+    fn on_cpu(&self, runs: &[Run], from: &Buffer, to: &mut Buffer) -> Result<()> {
+        match from.dtype() {
+            Dtype::F32 => self.copy(runs, from.as_slice::<f32>(), to.as_mut_slice()),
+            Dtype::F64 => self.copy(runs, from.as_slice::<f64>(), to.as_mut_slice()),
+            Dtype::U32 => from.expect_dtype(self.op, "cache", Dtype::F32)?,
+        }
+        Ok(())
+    }
+
+    fn copy<T: Element>(&self, runs: &[Run], from: &[T], to: &mut [T]) {
+        let span = |(slot, position): (u32, u32), capacity: usize| {
+            let first = (slot as usize * capacity + position as usize) * self.width;
+            first..first + self.tokens * self.width
+        };
+        for run in runs {
+            to[span(run.to, self.to_capacity)].copy_from_slice(&from[span(run.from, self.from_capacity)]);
+        }
+    }
+
+    /// One dispatch for each pair of pieces of at most `limit` bytes.
+    fn on_gpu(&self, gpu: &Gpu, table: &Buffer, from: &Buffer, to: &mut Buffer, limit: u64) -> Result<()> {
+        from.expect_dtype(self.op, "cache", Dtype::F32)?;
+        to.make_unique(self.op)?;
+        let pieces = |buffer: &Buffer| split_rows(self.op, buffer.len() / self.width.max(1), &[self.width * 4], limit);
+        let runs = table.len() / 4;
+        for here in pieces(from)? {
+            for there in pieces(to)? {
+                let params = Params {
+                    runs: runs as u32,
+                    tokens: self.tokens as u32,
+                    width: self.width as u32,
+                    from_capacity: self.from_capacity as u32,
+                    to_capacity: self.to_capacity as u32,
+                    from_lo: here.start as u32,
+                    from_hi: here.end as u32,
+                    to_lo: there.start as u32,
+                    to_hi: there.end as u32,
+                };
+                let source = from.bind(here.start * self.width..here.end * self.width);
+                let result = to.bind(there.start * self.width..there.end * self.width);
+                gpu.run(&MOVE, &[source, table.bind_all(), result], &params, (runs * self.tokens) as u64)?;
+            }
+        }
+        Ok(())
+    }
+}
