@@ -44,6 +44,7 @@ pub mod segment;
 pub mod softmax;
 pub mod swiglu;
 
+pub use attention::{Segment, Segments};
 pub use buffer::{Buffer, Dtype, Element};
 pub use device::{Device, Gpu, GpuOptions};
 pub use error::{Error, Result};

@@ -32,8 +32,8 @@ impl Qwen3 {
         config.validate()?;
         let (v, c) = (config.vocab_size, config.hidden_size);
         let mut param = |name: &str, shape: Shape| -> Result<Param> { Ok(Param::new(name, weight(name, shape)?)) };
-        let weight = param("model.embed_tokens.weight", [v, c].into())?;
-        let embedding = Embedding { weight, padding: config.pad_token_id };
+        let table = param("model.embed_tokens.weight", [v, c].into())?;
+        let embedding = Embedding { weight: table, padding: config.pad_token_id };
         let norm = RmsNorm { weight: param("model.norm.weight", [c].into())?, eps: config.rms_norm_eps as f32 };
         let head = match config.tie_word_embeddings {
             true => None,
