@@ -70,18 +70,19 @@ fn the_same_codes_are_nearest_and_sums_by_code_agree() {
         let run = |device: &Device| {
             let (x, codes) = (Buffer::from_slice(device, &x), Buffer::from_slice(device, &codes));
             let (x, codes) = (x.expect("upload"), codes.expect("upload"));
-            let found = quantize::nearest(&x, &codes, width).expect("nearest");
-            let index = found.index.to_vec::<u32>().expect("download");
-            let groups = segment::Groups::by_key(&index, count).expect("groups");
-            let sums = segment::sum(&x, &groups, width).expect("sum");
-            let means = segment::mean(&x, &groups, width).expect("mean");
-            let floats = [found.distance, sums, means].map(|b| b.to_vec::<f32>().expect("download"));
+            let (index, distance) = quantize::nearest(&x, &codes, rows, width).expect("nearest");
+            let index = index.to_vec::<u32>().expect("download");
+            let (sums, _) = quantize::segment_sum(&x, &index, count, width).expect("sum");
+            let (means, counts) = quantize::segment_mean(&x, &index, count, width).expect("mean");
+            let floats = [distance, sums, means, counts].map(|b| b.to_vec::<f32>().expect("download"));
             (index, floats.map(|v| v.iter().map(|x| *x as f64).collect::<Vec<_>>()))
         };
         let (found, expected) = (run(&device), run(&Device::Cpu));
         let name = format!("({rows}, {width}) to {count}");
         assert_eq!(found.0, expected.0, "{name}: index");
-        for (part, (found, expected)) in ["distance", "sum", "mean"].iter().zip(found.1.iter().zip(&expected.1)) {
+        for (part, (found, expected)) in
+            ["distance", "sum", "mean", "count"].iter().zip(found.1.iter().zip(&expected.1))
+        {
             assert_close(&format!("{name}: {part}"), found, expected, sum_tolerance(rows.max(width)));
         }
     }

@@ -1,9 +1,11 @@
-//! Nearest code of a codebook.
+//! Nearest code of a codebook, and what the rows of each code add up to: the two halves of k-means and of codebooks
+//! that follow moving averages.
 
 use crate::REDUCE_WIDTH;
 use crate::buffer::{Buffer, Dtype, Float};
 use crate::device::{Access, Device, Kernel, split_rows};
 use crate::error::{Error, Result};
+use crate::segment::{self, Groups};
 
 pub(crate) static NEAREST: Kernel = Kernel {
     name: "quantize.nearest",
@@ -31,28 +33,19 @@ struct Params {
 /// The index of a row that is near no code because it has a NaN.
 pub const NO_CODE: u32 = u32::MAX;
 
-/// The code nearest to each row.
-#[derive(Debug, Clone)]
-pub struct Nearest {
-    /// Its index, the lowest on a tie (R) u32; [`NO_CODE`] for a row with a NaN.
-    pub index: Buffer,
-    /// `Σ (x - e)²` (R), summed over differences, so that it is exact where a row is close to its code.
-    pub distance: Buffer,
-}
-
-/// The code nearest to each row by squared Euclidean distance.
+/// The code nearest to each row by squared Euclidean distance: returns its index, the lowest on a tie and [`NO_CODE`]
+/// for a row with a NaN, and `Σ (x - e)²`, summed over differences so that it is exact where a row is close to its code.
 ///
-/// Shapes: `x` (R, D); `codes` (N, D), N at least 1; results (R), where D is `width`. Dtypes: f32; f64 on the CPU.
+/// Shapes: `x` (R, D); `codes` (N, D), N at least 1; index (R) u32, distance (R). Dtypes: f32; f64 on the CPU.
 /// Errors: `Shape`, `Dtype`, `DeviceMismatch`.
-pub fn nearest(x: &Buffer, codes: &Buffer, width: usize) -> Result<Nearest> {
+pub fn nearest(x: &Buffer, codes: &Buffer, rows: usize, width: usize) -> Result<(Buffer, Buffer)> {
     const OP: &str = "nearest";
     x.device().expect_all(OP, &[codes])?;
     codes.expect_dtype(OP, "codes", x.dtype())?;
-    if width == 0 || x.len() % width != 0 || codes.len() % width != 0 || codes.is_empty() {
-        let problem = format!("x has {} elements, codes {}: both must be rows of {width}", x.len(), codes.len());
-        return Err(Error::shape(OP, problem));
+    x.expect_len(OP, "x", rows * width)?;
+    if width == 0 || codes.len() % width != 0 || codes.is_empty() {
+        return Err(Error::shape(OP, format!("codes has {} elements: not rows of {width}", codes.len())));
     }
-    let rows = x.len() / width;
     let mut index = Buffer::uninit(x.device(), OP, Dtype::U32, rows)?;
     let mut distance = Buffer::uninit(x.device(), OP, x.dtype(), rows)?;
     match x.device() {
@@ -78,7 +71,27 @@ pub fn nearest(x: &Buffer, codes: &Buffer, width: usize) -> Result<Nearest> {
             }
         }
     }
-    Ok(Nearest { index, distance })
+    Ok((index, distance))
+}
+
+/// The sum of the rows that share an index, zero where there are none, and their number: `(sums, counts)`.
+///
+/// Shapes: `x` (R, D); `index` R numbers below N; sums (N, D), counts (N) f32. Dtypes: f32; f64 on the CPU.
+/// Errors: `Shape` naming the row for an index past N, as [`NO_CODE`] is.
+pub fn segment_sum(x: &Buffer, index: &[u32], codes: usize, width: usize) -> Result<(Buffer, Buffer)> {
+    let groups = Groups::by_key(index, codes)?;
+    Ok((segment::sum(x, &groups, width)?, counts(x.device(), &groups)?))
+}
+
+/// As [`segment_sum`] with the mean of the rows.
+pub fn segment_mean(x: &Buffer, index: &[u32], codes: usize, width: usize) -> Result<(Buffer, Buffer)> {
+    let groups = Groups::by_key(index, codes)?;
+    Ok((segment::mean(x, &groups, width)?, counts(x.device(), &groups)?))
+}
+
+fn counts(device: &Device, groups: &Groups) -> Result<Buffer> {
+    let counts: Vec<f32> = groups.counts().into_iter().map(|n| n as f32).collect();
+    Buffer::from_slice(device, &counts)
 }
 
 mod cpu {
@@ -165,8 +178,8 @@ mod tests {
         for (rows, count, width) in [(1, 1, 1), (67, 5, 3), (70, 33, 8), (3, 100, 17)] {
             let (x, e) = (numbers(1, rows * width), numbers(2, count * width));
             let upload = |v: &[f64]| Buffer::from_slice(&Device::Cpu, v).unwrap();
-            let found = nearest(&upload(&x), &upload(&e), width).unwrap();
-            let (index, distance) = (found.index.to_vec::<u32>().unwrap(), found.distance.to_vec::<f64>().unwrap());
+            let (index, distance) = nearest(&upload(&x), &upload(&e), rows, width).unwrap();
+            let (index, distance) = (index.to_vec::<u32>().unwrap(), distance.to_vec::<f64>().unwrap());
             for r in 0..rows {
                 let apart = |n: usize| (0..width).map(|d| (x[r * width + d] - e[n * width + d]).powi(2)).sum::<f64>();
                 let least = (0..count).map(apart).fold(f64::INFINITY, f64::min);
@@ -179,8 +192,23 @@ mod tests {
     fn ties_go_to_the_lowest_index_and_nan_to_none() {
         let upload = |v: &[f32]| Buffer::from_slice(&Device::Cpu, v).unwrap();
         let codes: Vec<f32> = (0..70).flat_map(|n| [(n % 2) as f32, 1.0]).collect();
-        let found = nearest(&upload(&[1.0, 3.0, 0.5, 1.0, f32::NAN, 0.0]), &upload(&codes), 2).unwrap();
-        assert_eq!(found.index.to_vec::<u32>().unwrap(), [1, 0, NO_CODE]);
-        assert_eq!(found.distance.to_vec::<f32>().unwrap()[..2], [4.0, 0.25]);
+        let x = upload(&[1.0, 3.0, 0.5, 1.0, f32::NAN, 0.0]);
+        let (index, distance) = nearest(&x, &upload(&codes), 3, 2).unwrap();
+        let index = index.to_vec::<u32>().unwrap();
+        assert_eq!(index, [1, 0, NO_CODE]);
+        assert_eq!(distance.to_vec::<f32>().unwrap()[..2], [4.0, 0.25]);
+        let message = segment_sum(&x, &index, 70, 2).unwrap_err().to_string();
+        assert_eq!(message, "segments: row 2 has key 4294967295 of 70");
+    }
+
+    #[test]
+    fn rows_add_up_by_index_with_their_counts() {
+        let upload = |v: &[f32]| Buffer::from_slice(&Device::Cpu, v).unwrap();
+        let x = upload(&[1.0, 2.0, 3.0, 4.0, 5.0, 7.0]);
+        let (sums, counts) = segment_sum(&x, &[2, 0, 2], 3, 2).unwrap();
+        assert_eq!(sums.to_vec::<f32>().unwrap(), [3.0, 4.0, 0.0, 0.0, 6.0, 9.0]);
+        assert_eq!(counts.to_vec::<f32>().unwrap(), [1.0, 0.0, 2.0]);
+        let (means, _) = segment_mean(&x, &[2, 0, 2], 3, 2).unwrap();
+        assert_eq!(means.to_vec::<f32>().unwrap(), [3.0, 4.0, 0.0, 0.0, 3.0, 4.5]);
     }
 }
