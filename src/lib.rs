@@ -21,6 +21,8 @@ pub mod model;
 
 pub mod text;
 
+pub mod generate;
+
 pub mod data;
 
 pub mod sid;
