@@ -5,7 +5,7 @@ mod support;
 use gr2::autograd::Tape;
 use gr2::tensor::Tensor;
 use gr2_kernels::Device;
-use support::{assert_close, cases, gpu, numbers};
+use support::{assert_close_at, cases, gpu, numbers};
 
 /// Output and gradients of one case on one device, inputs and output gradient fixed by the case's position.
 fn evaluate(case: &cases::Case, device: &Device) -> gr2::Result<Vec<Vec<f64>>> {
@@ -35,9 +35,11 @@ fn every_case_agrees_with_its_twin() {
     for case in cases::all() {
         let expected = evaluate(&case, &Device::Cpu).unwrap_or_else(|e| panic!("{}: cpu: {e}", case.name));
         let found = evaluate(&case, &device).unwrap_or_else(|e| panic!("{}: gpu: {e}", case.name));
+        // a result that cancels to nothing is compared at a hundredth of the case's largest
+        let largest = expected.iter().flatten().fold(0.0f64, |m, e| if e.is_finite() { m.max(e.abs()) } else { m });
         for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
             let part = if i == 0 { "output".to_string() } else { format!("gradient {}", i - 1) };
-            assert_close(&format!("{}: {part}", case.name), found, expected, case.tolerance);
+            assert_close_at(&format!("{}: {part}", case.name), found, expected, case.tolerance, largest * 1e-2);
         }
     }
 }

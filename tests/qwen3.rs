@@ -5,6 +5,7 @@ mod support;
 
 use gr2::autograd::Tape;
 use gr2::data::{Batch, Example};
+use gr2::generate::{RolloutConfig, SamplerConfig, rollout};
 use gr2::model::{self, Qwen3};
 use gr2::nn::Packed;
 use gr2::optim::{AdamWConfig, Optimizer};
@@ -121,6 +122,29 @@ fn ten_steps_of_adamw_follow_the_recorded_curve() {
                 curve.push(loss);
             }
             assert_close(&format!("{name} on {device}"), &curve, &expected.floats("curve"), 1e-3);
+        }
+    }
+}
+
+#[test]
+fn greedy_tokens_are_those_of_transformers() {
+    for name in FIXTURES {
+        let expected = Expected::read(name);
+        let recorded: Vec<u32> = expected.ints("greedy")[0].iter().map(|&t| t as u32).collect();
+        let (prompt, continuation) = recorded.split_at(8);
+        for device in devices("greedy") {
+            let config = RolloutConfig {
+                samples: 1,
+                max_new_tokens: continuation.len(),
+                stop: vec![],
+                sampler: SamplerConfig::greedy(),
+                vocab_limit: usize::MAX,
+                seed: 0,
+                step: 0,
+                max_rows: 4,
+            };
+            let found = rollout(&load(name, &device), &[prompt.to_vec()], &config).expect("generates");
+            assert_eq!(found[0].tokens, continuation, "{name} on {device}");
         }
     }
 }

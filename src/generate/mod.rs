@@ -1,5 +1,11 @@
-//! Generation: how the next token is chosen from logits.
+//! Generation: a KV cache that continuations of one prompt share, batched sampling, and beam search under a constraint.
 
+mod beam;
+mod cache;
+mod rollout;
 mod sampler;
 
+pub use beam::{Beam, Constraint, beam_search};
+pub use cache::{Cache, Decode, Prefill};
+pub use rollout::{Rollout, RolloutConfig, rollout};
 pub use sampler::{Sampler, SamplerConfig};

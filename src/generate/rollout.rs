@@ -68,6 +68,8 @@ struct Live {
     rng: Rng,
     /// Start and length of its prompt in the packed prompts.
     prompt: (u32, u32),
+    /// Prompt and new tokens: what a repetition penalty is for.
+    context: Vec<u32>,
 }
 
 /// Prompts whose continuations are decoded together.
@@ -101,7 +103,8 @@ impl<'a> Wave<'a> {
             for g in 0..config.samples {
                 let rollout = Rollout { prompt: first + p, tokens: vec![], logps: vec![], finished: false };
                 let rng = stream(config.seed, "rollout", config.step, ((first + p) * config.samples + g) as u64);
-                live.push(Live { rollout, rng, prompt: (end + 1 - length as u32, length as u32) });
+                let prompt = (end + 1 - length as u32, length as u32);
+                live.push(Live { rollout, rng, prompt, context: prompts[p].clone() });
                 from.push(end);
             }
         }
@@ -142,10 +145,11 @@ impl<'a> Wave<'a> {
         let head = tape.constant(self.model.head().value.narrow(0..limit)?);
         let logits = ops::linear(tape, hidden, &head)?;
         let uniforms: Vec<f32> = active.iter().map(|&i| self.live[i].rng.random::<f32>()).collect();
-        let histories: Vec<&[u32]> = active.iter().map(|&i| self.live[i].rollout.tokens.as_slice()).collect();
+        let histories: Vec<&[u32]> = active.iter().map(|&i| self.live[i].context.as_slice()).collect();
         let drawn = self.sampler.draw(logits.tensor(), &uniforms, &histories)?;
         for (&i, (token, logp)) in active.iter().zip(drawn) {
-            let rollout = &mut self.live[i].rollout;
+            let Live { rollout, context, .. } = &mut self.live[i];
+            context.push(token);
             rollout.tokens.push(token);
             rollout.logps.push(logp);
             rollout.finished = self.config.stop.contains(&token);

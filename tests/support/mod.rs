@@ -24,10 +24,10 @@ pub fn gpu(test: &str) -> Option<Device> {
     device.clone()
 }
 
-/// Largest error of `found` relative to the largest magnitude of `expected`, with its index.
-pub fn worst_error(found: &[f64], expected: &[f64]) -> (f64, usize) {
+/// Largest error of `found` relative to the largest magnitude of `expected` (at least `floor`), with its index.
+pub fn worst_error(found: &[f64], expected: &[f64], floor: f64) -> (f64, usize) {
     assert_eq!(found.len(), expected.len(), "lengths differ");
-    let scale = expected.iter().filter(|e| e.is_finite()).fold(1e-30f64, |m, e| m.max(e.abs()));
+    let scale = expected.iter().filter(|e| e.is_finite()).fold(floor.max(1e-30), |m, e| m.max(e.abs()));
     let mut worst = (0.0, 0);
     for (i, (f, e)) in found.iter().zip(expected).enumerate() {
         let error = match (f.is_nan(), e.is_nan()) {
@@ -45,7 +45,12 @@ pub fn worst_error(found: &[f64], expected: &[f64]) -> (f64, usize) {
 
 /// Asserts that `found` is within `tolerance` of `expected`, relative to the largest magnitude; names the worst.
 pub fn assert_close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
-    let (error, at) = worst_error(found, expected);
+    assert_close_at(what, found, expected, tolerance, 0.0);
+}
+
+/// As [`assert_close`], relative to `floor` where all of `expected` is smaller.
+pub fn assert_close_at(what: &str, found: &[f64], expected: &[f64], tolerance: f64, floor: f64) {
+    let (error, at) = worst_error(found, expected, floor);
     let pair = || format!("found {} expected {}", found[at], expected[at]);
     assert!(error <= tolerance, "{what}: error {error:.3e} > {tolerance:.1e} at {at}: {}", pair());
 }
