@@ -31,6 +31,14 @@ pub mod optim;
 
 pub mod train;
 
+pub mod rerank;
+
+pub mod rl;
+
 pub mod eval;
+
+pub mod pipeline;
+
+pub mod cli;
 
 pub use error::{Error, Result};

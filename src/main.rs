@@ -1,5 +1,5 @@
 //! The `gr2` binary: everything is in the library.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    gr2::cli::main()
 }

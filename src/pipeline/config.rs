@@ -1,10 +1,11 @@
 //! The configuration of a run: one table per stage, every key with a default.
 
 use super::Stage;
-use super::stages::{BaseConfig, DapoConfig, EvalConfig, MidtrainConfig, SftConfig, SidConfig, SlatesConfig, TracesConfig};
+use super::stages::{BaseConfig, EvalConfig, MidtrainConfig, SftConfig, SidConfig, SlatesConfig, TracesConfig};
 use crate::data::DataConfig;
 use crate::error::{Error, Result};
 use crate::rerank::PromptConfig;
+use crate::rl::DapoConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
@@ -88,7 +89,7 @@ impl RunConfig {
         self.base.validate()?;
         self.midtrain.validate()?;
         self.slates.validate()?;
-        self.prompt.validate()?;
+        self.prompt.validate("prompt")?;
         self.traces.validate()?;
         self.sft.validate()?;
         self.dapo.validate()?;

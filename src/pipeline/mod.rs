@@ -12,4 +12,7 @@ mod stages;
 pub use config::RunConfig;
 pub use plan::plan;
 pub use run_dir::{RunDir, Stage};
-pub use stages::{STAGES, run_stage};
+pub use stages::{
+    BaseConfig, Embedding, EvalConfig, LastLevelChoice, LocalConfig, MidtrainConfig, STAGES, SftConfig, SidConfig, SlateSource,
+    SlatesConfig, TeacherChoice, TracesConfig, run_stage,
+};

@@ -223,7 +223,7 @@ impl DapoTrainer<'_> {
     /// One round of generation: the next prompts in a shuffled order, G rollouts each.
     fn sample(&self, task: &dyn Task, cursor: &mut Cursor, round: usize) -> Result<Vec<Sampled>> {
         let size = task.prompts().len();
-        let mut indices = vec![];
+        let mut indices: Vec<usize> = vec![];
         while indices.len() < self.config.batch_prompts {
             let mut order: Vec<usize> = (0..size).collect();
             order.shuffle(&mut stream(self.seed, "dapo order", cursor.epoch, 0));

@@ -7,6 +7,8 @@
 //! | `cooccurrence` | items bought together, and mixing that signal into embeddings |
 //! | `kmeans`, `codebooks` | k-means, residual k-means and the codebooks they give |
 //! | `codes`, `sid_file`, `index_json` | the catalogue's identifiers, reading and writing them |
+//! | `rqvae`, `mlp`, `ema` | the autoencoder that learns the codebooks |
+//! | `pooled` | embeddings from a language model's states |
 //! | `last_level` | makes every identifier unique by choosing last codes inside each prefix |
 //! | `uniqueness` | how unique the identifiers are and how well each level is used |
 //! | `trie` | which codes may follow a prefix, and which item an identifier stands for |
@@ -20,12 +22,16 @@ mod codes;
 mod cooccurrence;
 mod csr;
 mod dense;
+mod ema;
 mod embeddings;
 mod hash;
 mod import;
 mod index_json;
 mod kmeans;
 mod last_level;
+mod mlp;
+mod pooled;
+mod rqvae;
 mod sample;
 mod sid_file;
 mod svd;
@@ -43,6 +49,8 @@ pub use import::{read_embeddings, write_embeddings};
 pub use index_json::{read_index_json, write_index_json};
 pub use kmeans::{Kmeans, KmeansConfig, ResidualKmeans, kmeans, residual_kmeans};
 pub use last_level::{LastLevel, LastLevelReport, assign_last_level};
+pub use pooled::embed_with_model;
+pub use rqvae::{Quantised, RqVaeConfig, RqVaeMetrics, train_rqvae};
 pub use sid_file::{read_jsonl, write_jsonl};
 pub use svd::{Svd, SvdConfig, truncated_svd};
 pub use tfidf::{FieldConfig, ItemText, TextReport, Tfidf, TfidfConfig, embed_texts, tfidf};

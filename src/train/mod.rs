@@ -4,9 +4,11 @@
 mod checkpoint;
 mod config;
 mod guard;
+mod tasks;
 mod trainer;
 
 pub use checkpoint::{Cursor, Snapshot, restore, save};
 pub use config::TrainConfig;
 pub use guard::NonFiniteGuard;
+pub use tasks::{Augment, MidtrainExamples, TaskMix, catalogue_texts, next_item_prompt};
 pub use trainer::{Trainer, loss_and_gradients};

@@ -1,11 +1,13 @@
 //! `base`: a small language model trained from scratch on the catalogue's texts, or any Qwen3 checkpoint by path.
 
 use super::super::{RunConfig, RunDir, Stage};
+use super::setting::{Setting, training};
 use super::{data, write_results};
 use crate::data::{Dataset, Example};
 use crate::error::{Error, Result};
 use crate::model::{self, Qwen3, Qwen3Config};
-use crate::rerank::prompt_phrases;
+use crate::rerank::{ItemSids, Markov, Scripted, ScriptedConfig, Slate, TeacherRequest, render};
+use crate::sid::SemanticIds;
 use crate::text::{Tokenizer, train_bpe};
 use crate::train::{TrainConfig, Trainer, catalogue_texts};
 use gr2_kernels::Device;
@@ -87,9 +89,8 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
     }
     let dataset = data::read(run)?;
     let texts = catalogue_texts(&dataset.catalogue);
-    let phrases = prompt_phrases(&dataset, &config.prompt)?;
-    // the prompt's own words are few but stand in every prompt: they must become single tokens
-    let corpus: Vec<&str> = texts.iter().chain(&phrases).map(String::as_str).collect();
+    let prompts = prompt_texts(config, dataset)?;
+    let corpus: Vec<&str> = texts.iter().chain(&prompts).map(String::as_str).collect();
     let tokenizer = train_bpe(&corpus, base.vocab_size)?;
     let mut shape = base.model(tokenizer.vocab_size());
     shape.eos_token_ids = tokenizer.eos_ids().to_vec();
@@ -115,12 +116,39 @@ pub(super) fn language_example(tokenizer: &Tokenizer, text: &str) -> Result<Exam
     Ok(Example { weights: vec![1.0; tokens.len()], tokens })
 }
 
+/// Prompts and answers of some training slates without their semantic ids: the tokenizer must know their words, few as
+/// they are, since they stand in every prompt.
+fn prompt_texts(config: &RunConfig, dataset: Dataset) -> Result<Vec<String>> {
+    const SLATES: usize = 500;
+    // any ids will do, they are taken out again
+    let items = dataset.catalogue.len();
+    let codes = (0..items).flat_map(|item| [(item >> 16) as u16, (item & 0xffff) as u16]).collect();
+    let setting = Setting::new(config, dataset, ItemSids::new(SemanticIds::new(2, 1 << 16, codes)?)?)?;
+    let train = training(&setting.dataset);
+    let markov = Markov::learn(&train, items)?;
+    let Setting { attributes, habits, knowledge, sids, .. } = &setting;
+    let teacher = Scripted::new(ScriptedConfig::default(), attributes, habits, knowledge, sids)?;
+    let mut texts = vec![];
+    let stride = train.len().div_ceil(SLATES).max(1);
+    for (user, history) in train.iter().enumerate().step_by(stride).filter(|(_, history)| !history.is_empty()) {
+        let candidates = markov.top(history, config.slates.size);
+        let slate = Slate { user: user as u32, history: history.to_vec(), candidates, target: None };
+        let question = slate.question(config.prompt.history_items);
+        let request = TeacherRequest { slate: user as u64, question, shown: None, messages: vec![] };
+        let answer = teacher.answer(&request, 0)?;
+        let mut parts: Vec<String> = setting.prompter().student(&question)?.into_iter().map(|m| m.content).collect();
+        parts.push(render(&answer, &slate.candidates, sids)?.text);
+        for part in parts {
+            texts.extend(part.split("<|sid_begin|>").map(|piece| match piece.split_once("<|sid_end|>") {
+                Some((_, after)) => after.to_string(),
+                None => piece.to_string(),
+            }));
+        }
+    }
+    Ok(texts)
+}
+
 /// Directory of the base checkpoint.
 pub(super) fn checkpoint(config: &RunConfig, run: &RunDir) -> PathBuf {
     config.base.path.clone().unwrap_or_else(|| run.stage(Stage::Base).join("checkpoint"))
-}
-
-/// Number of texts a fresh base model learns from, for the plan.
-pub(super) fn texts(dataset: &Dataset) -> usize {
-    dataset.catalogue.len()
 }

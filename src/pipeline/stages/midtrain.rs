@@ -142,7 +142,7 @@ impl Generator<'_> {
         let found = self.recommend(&histories)?;
         let ranks: Vec<Option<usize>> =
             found.iter().zip(&targets).map(|(items, t)| items.iter().position(|i| i == t).map(|p| p + 1)).collect();
-        Ok(mean_metrics(&ranks, CATALOGUE_METRICS))
+        Ok(mean_metrics(&ranks, &CATALOGUE_METRICS))
     }
 }
 

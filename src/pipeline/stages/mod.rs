@@ -1,15 +1,23 @@
 //! The stages, one file each, and the dispatch between them.
 
 mod base;
+mod dapo;
 mod data;
+mod eval;
 mod midtrain;
+mod setting;
+mod sft;
 mod sid;
 mod slates;
+mod traces;
 
 pub use base::BaseConfig;
+pub use eval::EvalConfig;
 pub use midtrain::MidtrainConfig;
-pub use sid::{Embedding, SidConfig};
+pub use sft::SftConfig;
+pub use sid::{Embedding, LastLevelChoice, SidConfig};
 pub use slates::{SlateSource, SlatesConfig};
+pub use traces::{LocalConfig, TeacherChoice, TracesConfig};
 
 use super::{RunConfig, RunDir, Stage};
 use crate::error::Result;
@@ -38,7 +46,10 @@ pub fn run_stage(stage: Stage, config: &RunConfig, run: &RunDir, device: &Device
         Stage::Base => base::run(config, run, directory, device),
         Stage::Midtrain => midtrain::run(config, run, directory, device),
         Stage::Slates => slates::run(config, run, directory, device),
-        _ => Ok(()),
+        Stage::Traces => traces::run(config, run, directory, device),
+        Stage::Sft => sft::run(config, run, directory, device),
+        Stage::Dapo => dapo::run(config, run, directory, device),
+        Stage::Eval => eval::run(config, run, directory, device),
     })
 }
 

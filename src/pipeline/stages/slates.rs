@@ -2,10 +2,11 @@
 
 use super::super::{RunConfig, RunDir, Stage};
 use super::midtrain::{self, Generator};
+use super::setting::training;
 use super::{data, sid, write_results};
 use crate::data::{Dataset, Part};
 use crate::error::{Error, Result};
-use crate::rerank::{Markov, Slate, import_slates, read_slates, write_slates};
+use crate::rerank::{Markov, Slate, SlateCounts, import_slates, read_slates, write_slates};
 use crate::tensor::stream;
 use gr2_kernels::Device;
 use rand::seq::SliceRandom;
@@ -79,16 +80,15 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
     let slates = &config.slates;
     let (validation, test) = match &slates.source {
         SlateSource::File { train, test } => {
-            let (train, a) = import_slates(train, &dataset)?;
-            let (test, b) = import_slates(test, &dataset)?;
-            eprintln!("slates: {a}; {b}");
-            (train, test)
+            let train = import_slates(train, &dataset, Part::Validation, slates.size)?;
+            let test = import_slates(test, &dataset, Part::Test, slates.size)?;
+            let cut = train.cut + test.cut;
+            eprintln!("slates: {cut} candidates beyond the size of a slate left out");
+            (train.slates, test.slates)
         }
         SlateSource::Markov => {
-            let split = dataset.split();
-            let train = (0..dataset.users.len() as u32).map(|user| split.train(user));
-            let markov = Markov::fit(train, dataset.catalogue.len());
-            let rank = |histories: &[&[u32]]| Ok(histories.iter().map(|h| markov.recommend(h, slates.size)).collect());
+            let markov = Markov::learn(&training(&dataset), dataset.catalogue.len())?;
+            let rank = |histories: &[&[u32]]| Ok(histories.iter().map(|h| markov.top(h, slates.size)).collect());
             (draw(&dataset, Part::Validation, slates.size, rank)?, draw(&dataset, Part::Test, slates.size, rank)?)
         }
         SlateSource::Model => {
@@ -109,12 +109,12 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
 
     let mut results = serde_json::Map::new();
     for ((slates, file), key) in [train, held_back, test].into_iter().zip(FILES).zip(["train", "validation", "test"]) {
-        let drawn = slates.len();
+        let counts = SlateCounts::of(&slates);
+        let share = counts.hit_rate * 100.0;
+        eprintln!("slates: {key}: {} of {} hold their target ({share:.2} %)", counts.hits, counts.with_target);
         let hits: Vec<Slate> = slates.into_iter().filter(|s| s.rank_pre().is_some()).collect();
-        let rate = hits.len() as f64 / drawn.max(1) as f64;
-        eprintln!("slates: {key}: {} of {drawn} users have their target in the slate ({:.2} %)", hits.len(), rate * 100.0);
         write_slates(&directory.join(file), &hits)?;
-        results.insert(key.into(), json!({ "users": drawn, "slates": hits.len(), "hit_rate": rate }));
+        results.insert(key.into(), json!(counts));
     }
     write_results(directory, &results)
 }
@@ -136,7 +136,7 @@ fn draw(
         .zip(ranked)
         .map(|((user, history, target), mut candidates)| {
             candidates.truncate(size);
-            Slate { user, history: history.to_vec(), candidates, target }
+            Slate { user, history: history.to_vec(), candidates, target: Some(target) }
         })
         .collect())
 }
@@ -144,7 +144,12 @@ fn draw(
 /// The slates of this run.
 pub(super) fn read(run: &RunDir, dataset: &Dataset) -> Result<Slates> {
     let directory = run.stage(Stage::Slates);
-    let mut sets = FILES.iter().map(|file| read_slates(&directory.join(file), dataset.catalogue.len()));
+    let mut sets = FILES.iter().map(|file| {
+        let path = directory.join(file);
+        // no user may be held back, or none of those may have a target in the slate
+        let empty = std::fs::metadata(&path).map_err(Error::io(&path))?.len() == 0;
+        if empty { Ok(vec![]) } else { read_slates(&path, dataset.catalogue.len(), true) }
+    });
     let mut next = || sets.next().expect("invariant: three files");
     Ok(Slates { train: next()?, validation: next()?, test: next()? })
 }

@@ -1,0 +1,178 @@
+//! `eval`: every ranker over the test slates, and the report.
+
+use super::super::{RunConfig, RunDir, STAGES, Stage};
+use super::setting::Setting;
+use super::{dapo, sft, slates};
+use crate::data::{Shop, Source};
+use crate::error::{Error, Result};
+use crate::eval::{
+    AnswerView, Bootstrap, Ranker, RankerAnswer, Report, RerankEvaluation, Run, SampleView, SlateCase, StageLog,
+};
+use crate::rerank::{Ranked, Slate, Student};
+use gr2_kernels::Device;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Settings of the evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvalConfig {
+    /// Resamplings of the paired bootstrap.
+    pub resamples: usize,
+    /// Test slates measured at most; 0: all.
+    pub slates: usize,
+    /// Sample answers in the report.
+    pub samples: usize,
+}
+
+impl Default for EvalConfig {
+    fn default() -> Self {
+        EvalConfig { resamples: 10_000, slates: 0, samples: 6 }
+    }
+}
+
+impl EvalConfig {
+    /// Errors: `Config` naming the first field out of range.
+    pub fn validate(&self) -> Result<()> {
+        if self.resamples == 0 {
+            let problem = "0: no interval without resampling".to_string();
+            return Err(Error::Config { field: "eval.resamples".into(), problem, hint: None });
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn run(config: &RunConfig, run: &RunDir, _directory: &Path, device: &Device) -> Result<()> {
+    let setting = Setting::load(config, run)?;
+    let mut test = slates::read(run, &setting.dataset)?.test;
+    if config.eval.slates > 0 {
+        test.truncate(config.eval.slates);
+    }
+    if test.is_empty() {
+        return Err(Error::Run {
+            stage: "eval".into(),
+            problem: "no test slate holds its target: there is nothing to measure".into(),
+            hint: Some("see the hit rate of `slates`".into()),
+        });
+    }
+    let mut answers: Vec<(&str, Vec<Ranked>)> = vec![];
+    for (name, load) in [("sft", sft::load as fn(&RunDir, &Device) -> _), ("dapo", dapo::load)] {
+        let (model, tokenizer) = load(run, device)?;
+        let student = Student::new(setting.prompter(), &tokenizer, &setting.sids)?;
+        answers.push((name, student.rank(&model, &test, config.dapo.max_new_tokens, config.dapo.max_rows)?));
+    }
+
+    let rankers = answers.iter().map(|(name, ranked)| {
+        let answers = ranked.iter().zip(&test).map(|(r, slate)| ranker_answer(r, slate)).collect();
+        Ranker { name: name.to_string(), answers }
+    });
+    let evaluation = RerankEvaluation {
+        slates: test.iter().filter_map(|s| Some(SlateCase { size: s.candidates.len(), rank_pre: s.rank_pre()? })).collect(),
+        rankers: rankers.collect(),
+        oracle: oracle_ranks(config, &test)?,
+        bootstrap: Bootstrap { resamples: config.eval.resamples, seed: config.seed },
+    };
+    let mut report = Report::new(&Run {
+        name: config.name.clone(),
+        protocol: setting.dataset.split().protocol().to_string(),
+        seed: config.seed,
+        device: device.to_string(),
+        versions: BTreeMap::new(),
+        config: serde_json::to_value(config).expect("invariant: a configuration serialises"),
+    });
+    for stage in [Stage::Sid, Stage::Base, Stage::Midtrain, Stage::Slates, Stage::Traces, Stage::Sft, Stage::Dapo] {
+        report.section(stage.name(), &results(run, stage)?)?;
+    }
+    report.section("rerank", &evaluation.section()?)?;
+    let seconds: serde_json::Map<String, Value> =
+        run.seconds()?.into_iter().map(|(stage, s)| (stage.name().to_string(), json!(s))).collect();
+    report.section("seconds", &seconds)?;
+    let samples = samples(&setting, &test, &answers, config.eval.samples);
+    report.write(run.root(), &logs(run)?, &samples)?;
+    for ranker in ["prerank", "random", "sft", "dapo", "oracle"] {
+        if let Some(metrics) = report.get("rerank").and_then(|r| r.get(ranker)) {
+            let of = |key: &str| metrics[key].as_f64().map_or("-".into(), |v| format!("{v:.4}"));
+            let (r1, n5) = (of("recall@1"), of("ndcg@5"));
+            eprintln!("eval: {ranker:<8} recall@1 {r1}  ndcg@5 {n5}  valid {}", of("valid_rate"));
+        }
+    }
+    eprintln!("eval: {}", run.root().join("report.html").display());
+    Ok(())
+}
+
+fn ranker_answer(ranked: &Ranked, slate: &Slate) -> RankerAnswer {
+    let place = slate.rank_pre().map(|rank| rank - 1);
+    match (&ranked.answer, place) {
+        (Ok(answer), Some(place)) => match answer.rank_of(place) {
+            Some(rank) => RankerAnswer::Valid { rank, copied: answer.copies_order() },
+            None => RankerAnswer::Invalid,
+        },
+        _ => RankerAnswer::Invalid,
+    }
+}
+
+/// Where the best possible order puts the target, for the synthetic shop, whose probabilities are known.
+fn oracle_ranks(config: &RunConfig, slates: &[Slate]) -> Result<Option<Vec<usize>>> {
+    if config.data.source != Source::Shop {
+        return Ok(None);
+    }
+    let shop = Shop::build(&config.data.shop)?;
+    let rank = |slate: &Slate| -> Result<usize> {
+        let p = shop.next_probabilities(&slate.history)?;
+        let target = slate.rank_pre().map_or(0, |rank| rank - 1);
+        let score = |at: usize| p[slate.candidates[at] as usize];
+        // ties stay in the incoming order
+        let before = |&at: &usize| score(at) > score(target) || (score(at) == score(target) && at < target);
+        Ok(1 + (0..slate.candidates.len()).filter(before).count())
+    };
+    slates.iter().map(rank).collect::<Result<_>>().map(Some)
+}
+
+fn results(run: &RunDir, stage: Stage) -> Result<Value> {
+    let path = run.stage(stage).join("results.json");
+    let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+    serde_json::from_str(&text).map_err(|e| Error::Run {
+        stage: "eval".into(),
+        problem: format!("{}: {e}", path.display()),
+        hint: None,
+    })
+}
+
+fn logs(run: &RunDir) -> Result<Vec<StageLog>> {
+    let mut found = vec![];
+    for &stage in STAGES {
+        for (file, name) in [("metrics.jsonl", stage.name().to_string()), ("validation.jsonl", format!("{} validation", stage.name()))] {
+            let path = run.stage(stage).join(file);
+            if path.exists() {
+                found.push(StageLog::read(&name, &path)?);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Answers to read: the first slates whose target was not first already.
+fn samples(setting: &Setting, test: &[Slate], answers: &[(&str, Vec<Ranked>)], count: usize) -> Vec<SampleView> {
+    let title = |item: &u32| setting.dataset.catalogue.items[*item as usize].title.clone();
+    let worth = |at: &usize| test[*at].rank_pre().is_some_and(|rank| rank > 1);
+    (0..test.len())
+        .filter(worth)
+        .take(count)
+        .map(|at| SampleView {
+            title: format!("user {}", setting.dataset.users[test[at].user as usize].key),
+            history: test[at].history.iter().map(title).collect(),
+            candidates: test[at].candidates.iter().map(title).collect(),
+            target: test[at].rank_pre().map(|rank| rank - 1),
+            answers: answers
+                .iter()
+                .map(|(name, ranked)| AnswerView {
+                    ranker: name.to_string(),
+                    text: ranked[at].answer.as_ref().map_or(ranked[at].text.clone(), |a| a.explanation.clone()),
+                    order: ranked[at].answer.as_ref().ok().map(|a| a.ranking.clone()),
+                })
+                .collect(),
+        })
+        .collect()
+}

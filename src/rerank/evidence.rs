@@ -1,0 +1,229 @@
+//! What speaks for each candidate: seven numbers from metadata and training purchases.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Attributes, Habits, Question};
+use crate::error::{Error, Result};
+
+/// Kinds of evidence.
+pub(super) const KINDS: usize = 7;
+
+/// Place of the evidence that an item was bought before.
+pub(super) const REPEAT: usize = 5;
+
+/// Evidence for one candidate, in the order of [`Weights`].
+pub(super) type Evidence = [f64; KINDS];
+
+/// How much of the topic evidence comes from each of the last purchases, the most recent first.
+const TRAIL: [f64; 3] = [1.0, 0.3, 0.1];
+/// Purchases at random that are imagined beside those counted, so that a few of them prove nothing.
+const PRIOR_TOPICS: f64 = 5.0;
+const PRIOR_TASTE: f64 = 2.0;
+const PRIOR_FOLLOWS: f64 = 1.0;
+/// Weight of a purchase's words relative to the one after it.
+const WORD_DECAY: f64 = 0.7;
+
+/// What each kind of evidence counts. All but `words` and `repeat` are logarithms of probabilities or ratios of them,
+/// so 1 is what Bayes' rule gives to evidence that is independent of the rest; related kinds start lower.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Weights {
+    /// ln lift of the candidate's topic after the topics of the last purchases.
+    pub topic: f64,
+    /// ln of how much more often than others this customer takes the brand.
+    pub brand: f64,
+    /// The same for the price band.
+    pub price: f64,
+    /// Cosine of title words, weighted by how rare they are, with those of the history.
+    pub words: f64,
+    /// ln probability that the item follows the last purchases.
+    pub follows: f64,
+    /// 1 if the item was bought before.
+    pub repeat: f64,
+    /// −ln of the position in the incoming order.
+    pub order: f64,
+}
+
+impl Default for Weights {
+    fn default() -> Self {
+        Weights { topic: 1.0, brand: 1.0, price: 1.0, words: 0.5, follows: 0.3, repeat: 0.0, order: 0.3 }
+    }
+}
+
+impl Weights {
+    pub(super) fn to_array(self) -> Evidence {
+        [self.topic, self.brand, self.price, self.words, self.follows, self.repeat, self.order]
+    }
+
+    pub(super) fn from_array([topic, brand, price, words, follows, repeat, order]: Evidence) -> Self {
+        Weights { topic, brand, price, words, follows, repeat, order }
+    }
+
+    /// Checks that every weight is a number; `section` is the dotted name of this table in the configuration file.
+    ///
+    /// Errors: `Config`.
+    pub fn validate(&self, section: &str) -> Result<()> {
+        match self.to_array().iter().all(|weight| weight.is_finite()) {
+            true => Ok(()),
+            false => Err(Error::Config {
+                field: section.to_owned(),
+                problem: format!("{self:?}: expected finite numbers"),
+                hint: None,
+            }),
+        }
+    }
+}
+
+/// Evidence for every candidate of a question, in the incoming order.
+pub(super) fn weigh(question: &Question, attributes: &Attributes, habits: &Habits) -> Vec<Evidence> {
+    let taste = Taste::of(question.history, attributes);
+    let follows = habits.markov.scores(question.history);
+    let all_follow: f64 = follows.iter().map(|(_, weight)| weight).sum();
+    let of = |(position, &item): (usize, &u32)| {
+        let topic = attributes.topic(item).map_or(0.0, |topic| taste.topic_evidence(topic, habits));
+        let brand = attributes.brand(item).map_or(0.0, |b| taste.share(&taste.brands, b, habits.brand_share(b)));
+        let band = attributes.band(item).map_or(0.0, |b| taste.share(&taste.bands, b, habits.band_share(b)));
+        let met = follows.binary_search_by_key(&item, |pair| pair.0).map_or(0.0, |at| follows[at].1);
+        let next = (met + PRIOR_FOLLOWS * habits.item_share(item)) / (all_follow + PRIOR_FOLLOWS);
+        let again = f64::from(u8::from(question.history.contains(&item)));
+        [topic, brand, band, taste.word_cosine(item, attributes), next.ln(), again, -((position + 1) as f64).ln()]
+    };
+    question.candidates.iter().enumerate().map(of).collect()
+}
+
+/// What a history says of a customer.
+pub(super) struct Taste {
+    purchases: usize,
+    /// Topics of the last purchases, the most recent first; those without one left out.
+    pub(super) topics: Vec<usize>,
+    /// Brands with the number of purchases, most often first, then most recent first.
+    pub(super) brands: Vec<(usize, usize)>,
+    /// Price bands in the same way.
+    pub(super) bands: Vec<(usize, usize)>,
+    /// Title words with their weights, ascending.
+    words: Vec<(u32, f64)>,
+    norm: f64,
+}
+
+impl Taste {
+    pub(super) fn of(history: &[u32], attributes: &Attributes) -> Self {
+        let recent = || history.iter().rev();
+        let topics = recent().filter_map(|&item| attributes.topic(item)).collect();
+        let mut met: Vec<(u32, f64)> = Vec::new();
+        let mut weight = 1.0;
+        for &item in recent() {
+            met.extend(attributes.title_words(item).iter().map(|&word| (word, weight * attributes.idf(word))));
+            weight *= WORD_DECAY;
+        }
+        met.sort_by_key(|pair| pair.0);
+        let words: Vec<(u32, f64)> =
+            met.chunk_by(|a, b| a.0 == b.0).map(|same| (same[0].0, same.iter().map(|pair| pair.1).sum())).collect();
+        Taste {
+            purchases: history.len(),
+            topics,
+            brands: tally(recent().filter_map(|&item| attributes.brand(item))),
+            bands: tally(recent().filter_map(|&item| attributes.band(item))),
+            norm: words.iter().map(|(_, w)| w * w).sum::<f64>().sqrt(),
+            words,
+        }
+    }
+
+    /// The attributes that stand out: the first of a tally with two purchases at least and a third of all, and another
+    /// that has as many or nearly so.
+    pub(super) fn favourites(&self, tally: &[(usize, usize)]) -> Vec<usize> {
+        let stands_out = |&&(_, count): &&(usize, usize)| count >= 2 && count * 3 >= self.purchases;
+        tally.iter().take(2).filter(stands_out).map(|&(value, _)| value).collect()
+    }
+
+    /// Weight that a title word has in the history.
+    pub(super) fn word_weight(&self, word: u32) -> f64 {
+        self.words.binary_search_by_key(&word, |pair| pair.0).map_or(0.0, |at| self.words[at].1)
+    }
+
+    fn topic_evidence(&self, topic: usize, habits: &Habits) -> f64 {
+        let trail = || self.topics.iter().zip(TRAIL);
+        let total: f64 = trail().map(|(_, weight)| weight).sum();
+        let sum: f64 = trail().map(|(&last, weight)| weight * habits.transition(last, topic, PRIOR_TOPICS)).sum();
+        if total > 0.0 { sum / total } else { 0.0 }
+    }
+
+    /// ln of (share of this customer's purchases / share of all), as if a few more had been made at random.
+    fn share(&self, tally: &[(usize, usize)], value: usize, of_all: f64) -> f64 {
+        let total: usize = tally.iter().map(|pair| pair.1).sum();
+        let count = tally.iter().find(|pair| pair.0 == value).map_or(0, |pair| pair.1);
+        ((count as f64 + PRIOR_TASTE * of_all) / ((total as f64 + PRIOR_TASTE) * of_all)).ln()
+    }
+
+    fn word_cosine(&self, item: u32, attributes: &Attributes) -> f64 {
+        let (mut dot, mut square) = (0.0, 0.0);
+        for &word in attributes.title_words(item) {
+            let idf = attributes.idf(word);
+            dot += idf * self.word_weight(word);
+            square += idf * idf;
+        }
+        let norm = self.norm * square.sqrt();
+        if norm > 0.0 { dot / norm } else { 0.0 }
+    }
+}
+
+/// Values with how often each occurs, most often first, equal ones in the order of their first occurrence.
+fn tally(values: impl Iterator<Item = usize>) -> Vec<(usize, usize)> {
+    let mut counts: Vec<(usize, usize)> = Vec::new();
+    for value in values {
+        match counts.iter_mut().find(|pair| pair.0 == value) {
+            Some(pair) => pair.1 += 1,
+            None => counts.push((value, 1)),
+        }
+    }
+    counts.sort_by_key(|pair| std::cmp::Reverse(pair.1));
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rerank::prompt::tests::Corner;
+
+    #[test]
+    fn each_kind_by_hand() {
+        let corner = Corner::new();
+        // Items: printers of Acme and Borea, inks of Acme and Borea, a lamp of Cedar; printer 0 → ink 2, six times.
+        let question = Question { user: 0, history: &[2, 0], candidates: &[3, 2, 4] };
+        let evidence = weigh(&question, &corner.attributes, &corner.habits);
+        let [ink_borea, ink_acme, lamp] = [evidence[0], evidence[1], evidence[2]];
+        assert!(ink_acme[0] > 0.3 && ink_acme[0] == ink_borea[0] && lamp[0] < 0.0, "{evidence:?}");
+        let acme = corner.habits.brand_share(0);
+        assert!((ink_acme[1] - ((2.0 + 2.0 * acme) / (4.0 * acme)).ln()).abs() < 1e-12);
+        assert!(ink_borea[1] < 0.0 && ink_borea[2] == ink_acme[2]);
+        assert!(ink_acme[3] > 0.3 && ink_borea[3] == 0.0 && lamp[3] == 0.0, "{evidence:?}");
+        // After printer 0 ink 2 was counted six times, the last purchase.
+        let share = corner.habits.item_share(2);
+        assert!((ink_acme[4] - ((6.0 + share) / 7.0).ln()).abs() < 1e-12);
+        assert!(lamp[4] < -3.0);
+        assert_eq!((ink_acme[5], ink_borea[5]), (1.0, 0.0));
+        assert_eq!((ink_borea[6], ink_acme[6]), (0.0, -(2f64.ln())));
+    }
+
+    #[test]
+    fn favourites_stand_out() {
+        let corner = Corner::new();
+        let favourites = |history: &[u32]| {
+            let taste = Taste::of(history, &corner.attributes);
+            taste.favourites(&taste.brands)
+        };
+        assert_eq!(favourites(&[0, 1]), [0; 0], "one purchase each is no favour");
+        assert_eq!(favourites(&[0, 1, 2]), [0]);
+        assert_eq!(favourites(&[0, 2, 1, 3]), [1, 0], "the more recent of equal ones first");
+        assert_eq!(tally([5, 3, 3, 5, 1].into_iter()), [(5, 2), (3, 2), (1, 1)]);
+    }
+
+    #[test]
+    fn nothing_known_is_no_evidence() {
+        let corner = Corner::new();
+        let question = Question { user: 0, history: &[], candidates: &[4] };
+        let evidence = weigh(&question, &corner.attributes, &corner.habits)[0];
+        assert!(evidence.iter().all(|value| value.is_finite()), "{evidence:?}");
+        assert_eq!((evidence[0], evidence[3]), (0.0, 0.0));
+        assert!(evidence[1].abs() < 1e-12 && evidence[2].abs() < 1e-12);
+    }
+}

@@ -1,0 +1,72 @@
+//! The re-ranking task: slates, prompts, answers, and the teachers whose reasoning the student learns.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `slate`, `import` | [`Slate`]: candidates in their incoming order and the next purchase; those of a user's own ranker |
+//! | `sids` | [`ItemSids`]: the semantic id of every item as text, and back |
+//! | `words`, `attributes` | [`Attributes`]: topic, brand, price band and title words of every item |
+//! | `markov`, `habits` | [`Markov`], [`Habits`]: what training purchases say about items and attributes |
+//! | `knowledge` | [`Knowledge`]: hints on what goes well after what |
+//! | `prompt` | [`Prompter`]: the words of every prompt |
+//! | `answer` | [`Answer`]: the JSON object, rendered, parsed, and why a text is none |
+//! | `example` | [`Example`]: prompt and answer as token ids with their weights in the loss |
+//! | `candidates` | [`CatalogueGenerator`]: the mid-trained model as pre-ranker |
+//! | `student` | [`Student`]: slates to prompts, generated tokens to answers |
+//! | `teacher` | [`Teacher`]: how any of the following is asked |
+//! | `evidence`, `choice`, `scripted` | [`Scripted`]: reasons by rule from metadata; what speaks for a candidate, and how much |
+//! | `http`, `local` | [`HttpTeacher`], [`LocalTeacher`]: language models elsewhere and here |
+//! | `cache` | [`Cached`]: answers kept on disk |
+//! | `traces` | [`sample_traces`]: rejection and targeted sampling |
+//!
+//! Statistics are learnt from training purchases only, and a [`Question`] holds no target: what a teacher says in
+//! rejection sampling, the student can find from the same prompt.
+
+mod answer;
+mod attributes;
+mod cache;
+mod candidates;
+mod choice;
+mod evidence;
+mod example;
+mod habits;
+mod http;
+mod import;
+mod knowledge;
+mod local;
+mod markov;
+mod prompt;
+mod scripted;
+mod sids;
+mod slate;
+mod student;
+mod teacher;
+mod traces;
+mod words;
+
+use std::path::Path;
+
+pub use answer::{Answer, AnswerReader, Form, Invalid, InvalidCounts, Rendered, parse, render};
+pub use attributes::Attributes;
+pub use cache::Cached;
+pub use candidates::CatalogueGenerator;
+pub use evidence::Weights;
+pub use example::{Example, LossWeights, answer_weights};
+pub use habits::{Habits, Successor};
+pub use http::{HttpConfig, HttpTeacher};
+pub use import::{ImportedSlates, import_slates};
+pub use knowledge::{Knowledge, KnowledgeConfig, Rule};
+pub use local::{LocalPrompts, LocalTeacher};
+pub use markov::Markov;
+pub use prompt::{EntryOrder, PromptConfig, PromptOrder, Prompter};
+pub use scripted::{Scripted, ScriptedConfig};
+pub use sids::{ItemSids, between_sids};
+pub use slate::{Question, Slate, SlateCounts, read_slates, write_slates};
+pub use student::{Ranked, Student};
+pub use teacher::{PromptStyle, Reply, Response, Teacher, TeacherRequest};
+pub use traces::{Sampling, Trace, TraceConfig, TraceCounts, read_traces, sample_traces, write_traces};
+
+use crate::error::Error;
+
+fn bad_file(path: &Path, line: Option<u64>, problem: &str, hint: Option<&str>) -> Error {
+    Error::Data { path: path.into(), line, problem: problem.into(), hint: hint.map(str::to_owned) }
+}

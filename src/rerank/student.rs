@@ -1,0 +1,72 @@
+//! The student at work: slates to prompts, prompts to answers.
+
+use super::{Answer, AnswerReader, Invalid, ItemSids, Prompter, Slate};
+use crate::error::Result;
+use crate::generate::{Rollout, RolloutConfig, SamplerConfig, rollout};
+use crate::model::Qwen3;
+use crate::text::{ChatTemplate, Tokenizer};
+
+/// Everything but the weights: how a slate becomes a prompt, and tokens an answer.
+pub struct Student<'a> {
+    /// Writes prompts.
+    pub prompter: Prompter<'a>,
+    /// The model's tokenizer.
+    pub tokenizer: &'a Tokenizer,
+    /// Its chat template.
+    pub template: ChatTemplate,
+    reader: AnswerReader<'a>,
+}
+
+/// What the student made of a slate.
+#[derive(Debug, Clone)]
+pub struct Ranked {
+    /// The generated text.
+    pub text: String,
+    /// The answer it is, or why it is none.
+    pub answer: std::result::Result<Answer, Invalid>,
+}
+
+impl<'a> Student<'a> {
+    /// Errors: `Text` if the tokenizer has no semantic ids, or those of another catalogue.
+    pub fn new(prompter: Prompter<'a>, tokenizer: &'a Tokenizer, sids: &'a ItemSids) -> Result<Student<'a>> {
+        let template = ChatTemplate::of(tokenizer)?;
+        Ok(Student { prompter, tokenizer, template, reader: AnswerReader::new(tokenizer, sids)? })
+    }
+
+    /// Prompt tokens of a slate.
+    pub fn prompt(&self, slate: &Slate) -> Result<Vec<u32>> {
+        let question = slate.question(self.prompter.config.history_items);
+        self.template.encode_prompt(self.tokenizer, &self.prompter.student(&question)?, false)
+    }
+
+    /// The answer that generated tokens are.
+    pub fn read(&self, slate: &Slate, tokens: &[u32]) -> std::result::Result<Answer, Invalid> {
+        self.reader.parse(tokens, &slate.candidates)
+    }
+
+    /// Tokens that end an answer.
+    pub fn stop(&self) -> Vec<u32> {
+        self.tokenizer.eos_ids().to_vec()
+    }
+
+    /// The model's greedy answer to every slate.
+    pub fn rank(&self, model: &Qwen3, slates: &[Slate], max_new_tokens: usize, max_rows: usize) -> Result<Vec<Ranked>> {
+        let prompts: Vec<Vec<u32>> = slates.iter().map(|slate| self.prompt(slate)).collect::<Result<_>>()?;
+        let config = RolloutConfig {
+            samples: 1,
+            max_new_tokens,
+            stop: self.stop(),
+            sampler: SamplerConfig::greedy(),
+            vocab_limit: self.tokenizer.vocab_size(),
+            seed: 0,
+            step: 0,
+            max_rows,
+        };
+        let rollouts = rollout(model, &prompts, &config)?;
+        let ranked = |(slate, rollout): (&Slate, Rollout)| {
+            let text = self.tokenizer.decode(&rollout.tokens, false)?;
+            Ok(Ranked { text, answer: self.read(slate, &rollout.tokens) })
+        };
+        slates.iter().zip(rollouts).map(ranked).collect()
+    }
+}
