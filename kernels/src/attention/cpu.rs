@@ -60,7 +60,7 @@ fn visible(token: usize, keys: &Range<usize>) -> usize {
 }
 
 /// Consecutive pieces of `y` of these lengths.
-fn carve<'a, T>(mut y: &'a mut [T], lengths: impl Iterator<Item = usize>) -> Vec<&'a mut [T]> {
+fn carve<T>(mut y: &mut [T], lengths: impl Iterator<Item = usize>) -> Vec<&mut [T]> {
     let mut pieces = vec![];
     for length in lengths {
         let (piece, rest) = y.split_at_mut(length);

@@ -21,9 +21,10 @@ const BACKWARD_SOURCES: &[&str] = &[
     include_str!("../../../shaders/common/attention.wgsl"),
     include_str!("../../../shaders/attention_backward.wgsl"),
 ];
-/// Invocations along the keys (or output columns) and along the rows of a block; each has a 4 x 4 tile.
+/// Invocations along the keys (or output columns), and along the rows of a block; each has a 4 x 4 tile. `TX` is a
+/// multiple of 4 and at most 16, for which the shader's staging is laid out.
 const TX: Constant = Constant { name: "TX", wide: 16.0, small: 8.0 };
-const TY: Constant = Constant { name: "TY", wide: 8.0, small: 1.0 };
+const TY: Constant = Constant { name: "TY", wide: 8.0, small: 4.0 };
 const STATS_WIDTH: Constant = Constant { name: "WG", wide: 64.0, small: 8.0 };
 
 const R: Access = Access::Read;

@@ -218,9 +218,9 @@ mod tests {
             [segment(0, 3, 0, 0), segment(3, 2, 0, 3), segment(5, 4, 0, 0), segment(9, 1, 0, 3), segment(10, 2, 5, 4)];
         let s = Segments::new(s.to_vec(), 12).unwrap();
         assert_eq!(s.seen_by(0), [0..5, 9..10]);
-        assert_eq!(s.seen_by(1), [3..5]);
+        assert_eq!(s.seen_by(1), std::slice::from_ref(&(3..5)));
         assert_eq!(s.seen_by(2), [5..9, 10..12]);
-        assert_eq!(s.seen_by(4), [10..12]);
+        assert_eq!(s.seen_by(4), std::slice::from_ref(&(10..12)));
     }
 
     #[test]

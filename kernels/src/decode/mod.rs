@@ -3,9 +3,8 @@
 //! Prompt keys and values lie packed, (Tp, K, D), as prefill made them: many rows may read the same prompt. What each
 //! row generates lies in its own slot of a suffix cache, (slots, capacity, K, D).
 //!
-//! - launchers: here; the cache's own: [`slots`](self) (`slots.rs`)
-//! - `cpu.rs`: the twin
-//! - `gpu.rs`: the parts in pieces that fit a binding
+//! - attention: here, `cpu.rs` (the twin) and `gpu.rs` (the two parts, in pieces that fit a binding)
+//! - the cache's upkeep on both devices: `slots.rs`
 
 mod cpu;
 mod gpu;
