@@ -43,7 +43,7 @@ pub fn nearest(x: &Buffer, codes: &Buffer, rows: usize, width: usize) -> Result<
     x.device().expect_all(OP, &[codes])?;
     codes.expect_dtype(OP, "codes", x.dtype())?;
     x.expect_len(OP, "x", rows * width)?;
-    if width == 0 || codes.len() % width != 0 || codes.is_empty() {
+    if width == 0 || !codes.len().is_multiple_of(width) || codes.is_empty() {
         return Err(Error::shape(OP, format!("codes has {} elements: not rows of {width}", codes.len())));
     }
     let mut index = Buffer::uninit(x.device(), OP, Dtype::U32, rows)?;
