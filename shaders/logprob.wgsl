@@ -5,7 +5,7 @@
 //   entropy   (R)     f32    of softmax(z)
 //   norm      (R, 2)  f32    max logit, log sum exp (z - max z): kept for the way back
 //   g         (R)     f32    gradient of logp
-//   stats     one workgroup per row, one pass: running maximum, sum of e^d and of d e^d, d = z - max z
+//   stats     one workgroup per row, one pass: running maximum, sum of e^d and of d e^d, d = z - max z; f32, in blocks
 //   gradient  logits = g inverse (onehot(target) - softmax(z)), ELEMENTS elements per invocation
 //   uses      common/grid.wgsl, common/reduce.wgsl
 struct Params { rows: u32, cols: u32, inverse: f32 }
@@ -19,6 +19,8 @@ var<immediate> p: Params;
 
 // e^d is 0 from here on down, and nothing below stays finite for certain.
 const LOWEST: f32 = -1e4;
+// Elements a lane adds up before they join its sum: thousands of additions to one number would drift.
+const BLOCK: u32 = 64u;
 
 @compute @workgroup_size(WG)
 fn stats(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -26,23 +28,32 @@ fn stats(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) group
     let row = group_index(group, groups);
     if (row >= p.rows) { return; }
     let start = row * p.cols;
-    var largest = logits[start + min(lane, p.cols - 1u)];
-    var poison = largest;
+    var poison = logits[start + min(lane, p.cols - 1u)];
+    // a masked logit may be minus infinity
+    var largest = max(poison, -3.4e38);
     var total = 0.0;
     var slope = 0.0;
-    for (var c = lane; c < p.cols; c += WG) {
-        let x = logits[start + c];
-        if (is_nan(x)) { poison = x; }
-        let d = max(-abs(x - largest) * p.inverse, LOWEST);
-        let e = exp(d);
-        if (x > largest) {
-            slope = e * (slope + d * total);
-            total = fma(total, e, 1.0);
-            largest = x;
-        } else {
-            slope = fma(e, d, slope);
-            total += e;
+    for (var block = lane; block < p.cols; block += WG * BLOCK) {
+        var block_total = 0.0;
+        var block_slope = 0.0;
+        for (var c = block; c < min(block + WG * BLOCK, p.cols); c += WG) {
+            let x = logits[start + c];
+            if (is_nan(x)) { poison = x; }
+            let d = max(-abs(x - largest) * p.inverse, LOWEST);
+            let e = exp(d);
+            if (x > largest) {
+                slope = e * (slope + d * total);
+                total = e * total;
+                block_slope = e * (block_slope + d * block_total);
+                block_total = fma(block_total, e, 1.0);
+                largest = x;
+            } else {
+                block_slope = fma(e, d, block_slope);
+                block_total += e;
+            }
         }
+        slope += block_slope;
+        total += block_total;
     }
     let top = group_max(lane, select(largest, poison, is_nan(poison)));
     let d = max((largest - top) * p.inverse, LOWEST);

@@ -2,7 +2,7 @@
 
 mod support;
 
-use gr2_kernels::{Buffer, Device, gather, quantize, sampling, segment};
+use gr2_kernels::{Buffer, Device, gather, logprob, quantize, sampling, segment};
 use support::{assert_close, cases::sum_tolerance, gpu, numbers};
 
 fn floats(seed: u64, len: usize, scale: f64) -> Vec<f32> {
@@ -45,6 +45,26 @@ fn middles(logits: &[f32], rows: usize, cols: usize, temperature: f32) -> Vec<f3
         ((weights[..chosen].iter().sum::<f64>() + weights[chosen] / 2.0) / total) as f32
     };
     logits.chunks_exact(cols).enumerate().map(row_middle).collect()
+}
+
+#[test]
+fn a_wide_row_of_large_logits_keeps_its_probability() {
+    let Some(device) = gpu("parity_selection") else { return };
+    // V = 150,001 equal logits near a thousand but one: log-probability and entropy in closed form
+    let (cols, n, e4) = (150_001, 150_000.0f64, 4.0f64.exp());
+    let mut logits = vec![999.0f32; cols];
+    logits[77_777] = 1003.0;
+    let logp = 4.0 - (n + e4).ln();
+    let entropy = (n + e4).ln() - e4 / (n + e4) * 4.0;
+    let x = Buffer::from_slice(&device, &logits).expect("upload");
+    let targets = Buffer::from_slice(&device, &[77_777u32]).expect("upload");
+    let mut out = logprob::Stats::uninit(&device, x.dtype(), 1).expect("room");
+    let chunk = logprob::Chunk { first: 0, rows: 1, cols, temperature: 1.0 };
+    logprob::stats(&x, &targets, &chunk, &mut out).expect("stats");
+    for (what, found, expected) in [("logp", &out.logp, logp), ("entropy", &out.entropy, entropy)] {
+        let found = found.to_vec::<f32>().expect("download")[0] as f64;
+        assert!((found - expected).abs() < 3e-6, "{what}: found {found} expected {expected}");
+    }
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub fn rows(x: &Buffer, index: &Buffer, cols: usize) -> Result<Buffer> {
     const OP: &str = "gather_rows";
     x.device().expect_all(OP, &[index])?;
     index.expect_dtype(OP, "index", Dtype::U32)?;
-    if x.len() % cols.max(1) != 0 {
+    if !x.len().is_multiple_of(cols.max(1)) {
         return Err(Error::shape(OP, format!("{} elements are not rows of {cols}", x.len())));
     }
     let source_rows = x.len() / cols.max(1);

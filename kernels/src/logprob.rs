@@ -169,7 +169,7 @@ fn expect(
     norm.expect_len(op, "norm", 2 * targets.len())?;
     norm.expect_dtype(op, "norm", logits.dtype())?;
     let rows = chunk.first..chunk.first + chunk.rows;
-    if rows.end > targets.len() || chunk.first % 64 != 0 || (chunk.cols == 0 && chunk.rows > 0) {
+    if rows.end > targets.len() || !chunk.first.is_multiple_of(64) || (chunk.cols == 0 && chunk.rows > 0) {
         let problem = format!("rows {rows:?} of {}, a chunk starts at a multiple of 64 and has columns", targets.len());
         return Err(Error::shape(op, problem));
     }

@@ -43,7 +43,7 @@ pub fn nearest(x: &Buffer, codes: &Buffer, rows: usize, width: usize) -> Result<
     x.device().expect_all(OP, &[codes])?;
     codes.expect_dtype(OP, "codes", x.dtype())?;
     x.expect_len(OP, "x", rows * width)?;
-    if width == 0 || codes.len() % width != 0 || codes.is_empty() {
+    if width == 0 || !codes.len().is_multiple_of(width) || codes.is_empty() {
         return Err(Error::shape(OP, format!("codes has {} elements: not rows of {width}", codes.len())));
     }
     let mut index = Buffer::uninit(x.device(), OP, Dtype::U32, rows)?;
@@ -99,29 +99,32 @@ mod cpu {
     use crate::real::{Real, simd};
     use rayon::prelude::*;
 
-    /// Codes and rows whose distances are summed side by side in registers.
-    const CODES: usize = 32;
-    const ROWS: usize = 4;
-    /// Rows of one task.
-    const TASK: usize = 64;
+    /// Codes whose distances are summed side by side: a loop long enough that the compiler vectorises it.
+    const CODES: usize = 128;
+    /// Rows of one task, which go through a tile of codes while it is in the cache.
+    const ROWS: usize = 64;
 
     pub fn nearest<T: Real>(x: &Buffer, codes: &Buffer, index: &mut Buffer, distance: &mut Buffer, width: usize) {
         let (x, codes) = (x.as_slice::<T>(), codes.as_slice::<T>());
         let count = codes.len() / width;
         let tiles = tiles(codes, width);
-        let out = index.as_mut_slice::<u32>().par_chunks_mut(TASK);
-        let tasks = out.zip(distance.as_mut_slice::<T>().par_chunks_mut(TASK)).zip(x.par_chunks(TASK * width));
+        let out = index.as_mut_slice::<u32>().par_chunks_mut(ROWS);
+        let tasks = out.zip(distance.as_mut_slice::<T>().par_chunks_mut(ROWS)).zip(x.par_chunks(ROWS * width));
         tasks.for_each(|((index, distance), x)| {
             simd(
                 #[inline(always)]
                 || {
-                    for r in (0..index.len()).step_by(ROWS) {
-                        let n = ROWS.min(index.len() - r);
-                        // short groups repeat their last row
-                        let rows: [&[T]; ROWS] = std::array::from_fn(|i| &x[(r + i.min(n - 1)) * width..][..width]);
-                        let best = nearest_of(rows, &tiles, count, width);
-                        for (i, (code, apart)) in best.into_iter().enumerate().take(n) {
-                            (index[r + i], distance[r + i]) = (code, apart);
+                    index.fill(NO_CODE);
+                    distance.fill(T::infinity());
+                    for (t, tile) in tiles.chunks_exact(CODES * width).enumerate() {
+                        let real = CODES.min(count - t * CODES);
+                        for (r, x) in x.chunks_exact(width).enumerate() {
+                            let sums = distances(x, tile);
+                            for (n, &sum) in sums[..real].iter().enumerate() {
+                                if sum < distance[r] {
+                                    (index[r], distance[r]) = ((t * CODES + n) as u32, sum);
+                                }
+                            }
                         }
                     }
                 },
@@ -141,30 +144,26 @@ mod cpu {
         tiles
     }
 
+    /// Squared distances of one row to the codes of a tile, four dimensions at a time.
     #[inline(always)]
-    fn nearest_of<T: Real>(rows: [&[T]; ROWS], tiles: &[T], count: usize, width: usize) -> [(u32, T); ROWS] {
-        let mut best = [(NO_CODE, T::infinity()); ROWS];
-        for (t, tile) in tiles.chunks_exact(CODES * width).enumerate() {
-            let mut sums = [[T::zero(); CODES]; ROWS];
-            for (d, e) in tile.chunks_exact(CODES).enumerate() {
-                for (row, sums) in rows.iter().zip(&mut sums) {
-                    let x = row[d];
-                    for (sum, &e) in sums.iter_mut().zip(e) {
-                        let apart = x - e;
-                        *sum += apart * apart;
-                    }
-                }
-            }
-            let real = CODES.min(count - t * CODES);
-            for (best, sums) in best.iter_mut().zip(&sums) {
-                for (n, &sum) in sums[..real].iter().enumerate() {
-                    if sum < best.1 {
-                        *best = ((t * CODES + n) as u32, sum);
-                    }
-                }
+    fn distances<T: Real>(x: &[T], tile: &[T]) -> [T; CODES] {
+        let mut sums = [T::zero(); CODES];
+        let square = |x: T, e: T| (x - e) * (x - e);
+        let (fours, rest) = x.as_chunks::<4>();
+        let (codes, last) = tile.as_chunks::<CODES>().0.split_at(fours.len() * 4);
+        for (x, e) in fours.iter().zip(codes.as_chunks::<4>().0) {
+            for n in 0..CODES {
+                let low = square(x[0], e[0][n]) + square(x[1], e[1][n]);
+                let high = square(x[2], e[2][n]) + square(x[3], e[3][n]);
+                sums[n] += low + high;
             }
         }
-        best
+        for (&x, e) in rest.iter().zip(last) {
+            for n in 0..CODES {
+                sums[n] += square(x, e[n]);
+            }
+        }
+        sums
     }
 }
 

@@ -48,7 +48,8 @@ impl Real for f32 {
         const ROUND: f32 = 12_582_912.0;
         let x = self;
         let clamped = x.clamp(-87.3, 88.7);
-        let k = (clamped * LOG2_E + ROUND) - ROUND;
+        let shifted = clamped * LOG2_E + ROUND;
+        let k = shifted - ROUND;
         let r = clamped - k * LN_2_HIGH - k * LN_2_LOW;
         // Taylor coefficients 1/n!, n = 7 … 0: |r| <= ln 2 / 2, the first dropped term is below 6e-9
         let mut p = 1.984_127e-4_f32;
@@ -59,9 +60,11 @@ impl Real for f32 {
         p = p * r + 0.5;
         p = p * r + 1.0;
         p = p * r + 1.0;
+        // the integer is in the low bits of the shifted sum: a cast would saturate, which compiles to scalar code
+        let exponent = shifted.to_bits() as i32 - ROUND.to_bits() as i32;
         // two factors, so that 2^128 does not overflow before the last product
-        let half = (k * 0.5) as i32;
-        let rest = k as i32 - half;
+        let half = exponent >> 1;
+        let rest = exponent - half;
         let scale = |e: i32| f32::from_bits(((e + 127) as u32) << 23);
         let y = p * scale(half) * scale(rest);
         let y = if x < -87.3 { 0.0 } else { y };

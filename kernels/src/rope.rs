@@ -74,7 +74,7 @@ pub fn rotate(x: &Buffer, positions: &Buffer, table: &Buffer, sizes: Heads, turn
     positions.expect_len(OP, "positions", tokens)?;
     positions.expect_dtype(OP, "positions", Dtype::U32)?;
     table.expect_dtype(OP, "table", x.dtype())?;
-    if width % 2 != 0 || width == 0 || table.len() % width != 0 {
+    if width == 0 || width % 2 != 0 || !table.len().is_multiple_of(width) {
         let problem = format!("head width {width} must be even, and divide a table of {} elements", table.len());
         return Err(Error::shape(OP, problem));
     }

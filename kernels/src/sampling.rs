@@ -176,7 +176,11 @@ mod cpu {
                     return;
                 };
                 let mut weights = [0.0; BLOCK];
-                let sums: Vec<f32> = row.chunks(BLOCK).map(|x| sum(weigh(x, top, inverse, &mut weights))).collect();
+                // a loop, because what iterator adaptors call is not compiled for wide vectors
+                let mut sums = Vec::with_capacity(cols.div_ceil(BLOCK));
+                for x in row.chunks(BLOCK) {
+                    sums.push(sum(weigh(x, top, inverse, &mut weights)));
+                }
                 let total: f64 = sums.iter().map(|s| *s as f64).sum();
                 let (block, rest) = find(&sums, uniforms[r] as f64 * total);
                 let within = &row[block * BLOCK..cols.min((block + 1) * BLOCK)];

@@ -138,12 +138,13 @@ impl Sampler {
             return self.draw_on_device(logits, uniforms);
         }
         let mut host = logits.to_vec::<f32>()?;
-        let choose = |(row, ((logits, &uniform), history)): (usize, ((&mut [f32], &f32), &&[u32]))| {
+        let rows = host.par_chunks_mut(cols.max(1)).zip(uniforms).zip(histories).enumerate();
+        rows.map(|(row, ((logits, &uniform), history))| {
             self.penalise(logits, history);
-            self.choose(logits, uniform)
-                .map_err(|problem| Error::Shape { op: OP, problem: format!("row {row}: {problem}") })
-        };
-        host.par_chunks_mut(cols.max(1)).zip(uniforms).zip(histories).enumerate().map(choose).collect()
+            let named = |problem| Error::Shape { op: OP, problem: format!("row {row}: {problem}") };
+            self.choose(logits, uniform).map_err(named)
+        })
+        .collect()
     }
 
     fn draw_on_device(&self, logits: &Tensor, uniforms: &[f32]) -> Result<Vec<(u32, f32)>> {

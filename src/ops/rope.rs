@@ -29,7 +29,7 @@ impl RopeTable {
     ///
     /// Errors: `Shape` for an odd or zero width.
     pub fn new(device: &Device, width: usize, theta: f64, dtype: Dtype) -> Result<RopeTable> {
-        if width == 0 || width % 2 != 0 {
+        if width == 0 || !width.is_multiple_of(2) {
             return Err(Error::Shape { op: "rope", problem: format!("head width {width} has no two halves") });
         }
         Ok(RopeTable { device: device.clone(), width, theta, dtype, rows: Mutex::default() })
