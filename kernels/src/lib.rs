@@ -28,6 +28,7 @@ mod parallel;
 mod per_gpu;
 mod product;
 pub mod real;
+mod vector;
 
 pub mod adamw;
 pub mod attention;
