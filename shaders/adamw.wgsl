@@ -1,7 +1,7 @@
 // adamw: one step of Adam with decoupled weight decay, in place.
 //   param, grad, m, v   (n)  f32
 //   g = grad_scale grad, m += (1 - beta1) (g - m), v = beta2 v + (1 - beta2) g^2
-//   param = decay param - step_size m / (sqrt(v) / correction + eps)
+//   param = decay param - step_size m / (sqrt(v) inverse_correction + eps)
 //   uses       common/grid.wgsl, common/elements.wgsl
 struct Params {
     n: u32,
@@ -11,7 +11,7 @@ struct Params {
     beta2: f32,
     one_minus_beta2: f32,
     step_size: f32,
-    correction: f32,
+    inverse_correction: f32,
     eps: f32,
 }
 var<immediate> p: Params;
@@ -33,7 +33,8 @@ fn update(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
             let second_moment = p.beta2 * v[i] + p.one_minus_beta2 * g * g;
             m[i] = first_moment;
             v[i] = second_moment;
-            param[i] = p.decay * param[i] - p.step_size * first_moment / (sqrt(second_moment) / p.correction + p.eps);
+            let root = sqrt(second_moment) * p.inverse_correction;
+            param[i] = p.decay * param[i] - p.step_size * first_moment / (root + p.eps);
         }
     }
 }

@@ -28,7 +28,7 @@ struct Params {
     beta2: f32,
     one_minus_beta2: f32,
     step_size: f32,
-    correction: f32,
+    inverse_correction: f32,
     eps: f32,
 }
 
@@ -59,7 +59,7 @@ struct Factors {
     beta2: f64,
     one_minus_beta2: f64,
     step_size: f64,
-    correction: f64,
+    inverse_correction: f64,
     eps: f64,
 }
 
@@ -73,7 +73,7 @@ impl AdamW {
             beta2: self.beta2,
             one_minus_beta2: 1.0 - self.beta2,
             step_size: self.lr / corrected(self.beta1),
-            correction: corrected(self.beta2).sqrt(),
+            inverse_correction: 1.0 / corrected(self.beta2).sqrt(),
             eps: self.eps,
         }
     }
@@ -121,7 +121,7 @@ pub fn update(param: &mut Buffer, grad: &Buffer, m: &mut Buffer, v: &mut Buffer,
                     beta2: factors.beta2 as f32,
                     one_minus_beta2: factors.one_minus_beta2 as f32,
                     step_size: factors.step_size as f32,
-                    correction: factors.correction as f32,
+                    inverse_correction: factors.inverse_correction as f32,
                     eps: factors.eps as f32,
                 };
                 ([param.bind(r.clone()), grad.bind(r.clone()), m.bind(r.clone()), v.bind(r)], params)
@@ -143,7 +143,7 @@ mod cpu {
         let beta2 = T::of(factors.beta2);
         let one_minus_beta2 = T::of(factors.one_minus_beta2);
         let step_size = T::of(factors.step_size);
-        let correction = T::of(factors.correction);
+        let inverse_correction = T::of(factors.inverse_correction);
         let eps = T::of(factors.eps);
         parallel::blocks_of(
             state,
@@ -154,7 +154,7 @@ mod cpu {
                     let g = grad_scale * grad;
                     *m += one_minus_beta1 * (g - *m);
                     *v = beta2 * *v + one_minus_beta2 * g * g;
-                    *param = decay * *param - step_size * *m / (v.sqrt() / correction + eps);
+                    *param = decay * *param - step_size * *m / (v.sqrt() * inverse_correction + eps);
                 }
             },
         );

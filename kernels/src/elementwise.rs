@@ -384,7 +384,7 @@ mod cpu {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::numbers;
+    use crate::check::{gpu, numbers};
 
     fn upload(x: &[f64]) -> Buffer {
         Buffer::from_slice(&Device::Cpu, x).unwrap()
@@ -431,5 +431,25 @@ mod tests {
         assert_eq!(message, "add: b has 2 elements, its shape needs 1");
         let message = add_bias(&upload(&[1.0]), &upload(&[1.0, 2.0])).unwrap_err().to_string();
         assert_eq!(message, "add bias: x has 1 elements, bias has 2");
+    }
+
+    #[test]
+    fn the_gpu_writes_in_place_what_it_holds_alone() {
+        let Some((device, _)) = gpu("elementwise") else { return };
+        let values: Vec<f32> = numbers(3, 300).iter().map(|&x| x as f32).collect();
+        let whole = Buffer::from_slice(&device, &values).unwrap();
+        // a shared part that starts at an odd element, then one that is no longer shared
+        let mut part = whole.view(1..200);
+        axpy(&mut part, 2.0, &whole.view(0..199)).unwrap();
+        let expected = |i: usize| values[i + 1] + 2.0 * values[i];
+        let found = part.to_vec::<f32>().unwrap();
+        assert!((0..199).all(|i| (found[i] - expected(i)).abs() < 1e-6));
+        assert_eq!(whole.to_vec::<f32>().unwrap(), values);
+        let mut alone = whole.view(3..5);
+        drop(whole);
+        scale_assign(&mut alone, 2.0).unwrap();
+        assert_eq!(alone.to_vec::<f32>().unwrap(), [2.0 * values[3], 2.0 * values[4]]);
+        fill(&mut alone, 7.0).unwrap();
+        assert_eq!(alone.to_vec::<f32>().unwrap(), [7.0, 7.0]);
     }
 }

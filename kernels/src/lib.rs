@@ -27,6 +27,7 @@ pub mod error;
 mod parallel;
 mod per_gpu;
 mod product;
+mod vector;
 pub mod real;
 
 pub mod adamw;

@@ -1,5 +1,8 @@
 //! Matrix products: plain, with either operand transposed, batched, into a part of a larger matrix.
 
+mod cpu;
+mod thin;
+
 use crate::buffer::{ALIGNMENT, Buffer, Dtype, Float};
 use crate::device::{Access, Constant, Device, Gpu, Kernel};
 use crate::error::{Error, Result};
@@ -293,70 +296,6 @@ impl Product<'_> {
         let groups = piece.batch.len() * piece.m.len().div_ceil(rows) * piece.n.len().div_ceil(cols);
         let kernel = self.method.kernel(self.spec.layout);
         self.gpu.run(kernel, &[a_bind, b_bind, c_bind], &params, groups as u64)
-    }
-}
-
-mod cpu {
-    use super::{Layout, Matmul};
-    use crate::real::Real;
-    use gemm::Parallelism;
-    use rayon::prelude::*;
-
-    /// Multiply-adds of one matrix below which its product stays on one thread.
-    const SERIAL: usize = 1 << 19;
-
-    pub fn matmul<T: Real>(c: &mut [T], a: &[T], b: &[T], spec: &Matmul, accumulate: bool) {
-        let Matmul { m, n, k, .. } = *spec;
-        if k == 0 {
-            if !accumulate {
-                c.fill(T::zero());
-            }
-            return;
-        }
-        let work = m * n * k;
-        let one = |i: usize, c: &mut [T], threads: Parallelism| {
-            product(c, &a[i * m * k..(i + 1) * m * k], &b[i * k * n..(i + 1) * k * n], spec, accumulate, threads)
-        };
-        if work < SERIAL {
-            let grain = (SERIAL / work).max(1);
-            c.par_chunks_mut(m * n).with_min_len(grain).enumerate().for_each(|(i, c)| one(i, c, Parallelism::None));
-        } else {
-            let threads = Parallelism::Rayon(rayon::current_num_threads());
-            c.chunks_mut(m * n).enumerate().for_each(|(i, c)| one(i, c, threads));
-        }
-    }
-
-    fn product<T: Real>(c: &mut [T], a: &[T], b: &[T], spec: &Matmul, accumulate: bool, threads: Parallelism) {
-        let Matmul { m, n, k, layout, .. } = *spec;
-        assert!(c.len() == m * n && a.len() == m * k && b.len() == k * n, "invariant: operands have their sizes");
-        // strides between columns and between rows
-        let (a_cols, a_rows) = if layout == Layout::Tn { (m, 1) } else { (1, k) };
-        let (b_cols, b_rows) = if layout == Layout::Nt { (k, 1) } else { (1, n) };
-        // SAFETY: the strides keep every index below the lengths just checked, and c is borrowed mutably, so that it
-        // overlaps neither operand.
-        unsafe {
-            gemm::gemm(
-                m,
-                n,
-                k,
-                c.as_mut_ptr(),
-                1,
-                n as isize,
-                accumulate,
-                a.as_ptr(),
-                a_cols as isize,
-                a_rows as isize,
-                b.as_ptr(),
-                b_cols as isize,
-                b_rows as isize,
-                T::one(),
-                T::one(),
-                false,
-                false,
-                false,
-                threads,
-            );
-        }
     }
 }
 

@@ -1,12 +1,12 @@
 //! Numbers the CPU twins are generic over, and the reductions they share.
 
 use crate::buffer::Element;
+use crate::vector::{self, ARCH, Vector};
 use std::ops::{AddAssign, DivAssign, MulAssign, SubAssign};
-use std::sync::LazyLock;
 
 /// A floating-point type of the CPU twins: f32 for work, f64 for gradient checks.
 pub trait Real:
-    num_traits::Float + Element + AddAssign + SubAssign + MulAssign + DivAssign + Default + 'static
+    num_traits::Float + Element + Vector + AddAssign + SubAssign + MulAssign + DivAssign + Default + 'static
 {
     /// Rounds an f64 to this type.
     fn of(x: f64) -> Self;
@@ -44,7 +44,8 @@ impl Real for f32 {
         const LOG2_E: f32 = std::f32::consts::LOG2_E;
         const LN_2_HIGH: f32 = 0.693_359_4;
         const LN_2_LOW: f32 = -2.121_944_4e-4;
-        // adding and subtracting 1.5 * 2^23 rounds to the nearest integer without a call
+        // adding 1.5 * 2^23 rounds to the nearest integer, which then stands in the low bits: a conversion to an
+        // integer type saturates, and that keeps loops from being vectorised
         const ROUND: f32 = 12_582_912.0;
         let x = self;
         let clamped = x.clamp(-87.3, 88.7);
@@ -63,17 +64,22 @@ impl Real for f32 {
         // the integer is in the low bits of the shifted sum: a cast would saturate, which compiles to scalar code
         let exponent = shifted.to_bits() as i32 - ROUND.to_bits() as i32;
         // two factors, so that 2^128 does not overflow before the last product
+<<<<<<< HEAD
         let half = exponent >> 1;
         let rest = exponent - half;
         let scale = |e: i32| f32::from_bits(((e + 127) as u32) << 23);
+=======
+        let exponent = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
+        let half = exponent >> 1;
+        let rest = exponent.wrapping_sub(half);
+        let scale = |e: i32| f32::from_bits((e.wrapping_add(127) as u32) << 23);
+>>>>>>> k1
         let y = p * scale(half) * scale(rest);
         let y = if x < -87.3 { 0.0 } else { y };
         let y = if x > 88.7 { f32::INFINITY } else { y };
         if x.is_nan() { x } else { y }
     }
 }
-
-static ARCH: LazyLock<pulp::Arch> = LazyLock::new(pulp::Arch::new);
 
 /// Runs `f` compiled for the widest vector instructions of this machine; what `f` calls must inline into it.
 #[inline(always)]
@@ -83,36 +89,22 @@ pub fn simd<R>(f: impl FnOnce() -> R) -> R {
 
 const LANES: usize = 16;
 
-/// `Σ f(x_i, y_i)` in sixteen running sums (so that it vectorises), added up in f64.
-#[inline(always)]
-fn lane_sum<T: Real>(x: &[T], y: &[T], f: impl Fn(T, T) -> T) -> f64 {
-    let mut lanes = [T::zero(); LANES];
-    let (xs, ys) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
-    let tail = xs.remainder().iter().zip(ys.remainder()).map(|(&a, &b)| f(a, b).wide()).sum::<f64>();
-    for (a, b) in xs.zip(ys) {
-        for i in 0..LANES {
-            lanes[i] += f(a[i], b[i]);
-        }
-    }
-    lanes.iter().map(|l| l.wide()).sum::<f64>() + tail
-}
-
 /// `Σ x_i y_i`.
 #[inline(always)]
 pub fn dot<T: Real>(x: &[T], y: &[T]) -> T {
-    T::of(lane_sum(x, y, |a, b| a * b))
+    vector::dot(x, y)
 }
 
 /// `Σ x_i`.
 #[inline(always)]
 pub fn sum<T: Real>(x: &[T]) -> T {
-    T::of(lane_sum(x, x, |a, _| a))
+    vector::sum(x)
 }
 
 /// `Σ x_i²`.
 #[inline(always)]
 pub fn sum_squares<T: Real>(x: &[T]) -> T {
-    T::of(lane_sum(x, x, |a, _| a * a))
+    vector::dot(x, x)
 }
 
 /// `max x_i`, NaN where any element is NaN, minus infinity for an empty slice.
