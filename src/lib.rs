@@ -23,11 +23,11 @@ pub mod text;
 
 pub mod generate;
 
+pub mod optim;
+
 pub mod data;
 
 pub mod sid;
-
-pub mod optim;
 
 pub mod train;
 

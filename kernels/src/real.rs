@@ -62,18 +62,11 @@ impl Real for f32 {
         p = p * r + 1.0;
         p = p * r + 1.0;
         // the integer is in the low bits of the shifted sum: a cast would saturate, which compiles to scalar code
-        let exponent = shifted.to_bits() as i32 - ROUND.to_bits() as i32;
         // two factors, so that 2^128 does not overflow before the last product
-<<<<<<< HEAD
-        let half = exponent >> 1;
-        let rest = exponent - half;
-        let scale = |e: i32| f32::from_bits(((e + 127) as u32) << 23);
-=======
         let exponent = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
         let half = exponent >> 1;
         let rest = exponent.wrapping_sub(half);
         let scale = |e: i32| f32::from_bits((e.wrapping_add(127) as u32) << 23);
->>>>>>> k1
         let y = p * scale(half) * scale(rest);
         let y = if x < -87.3 { 0.0 } else { y };
         let y = if x > 88.7 { f32::INFINITY } else { y };
