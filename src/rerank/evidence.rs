@@ -8,6 +8,8 @@ use crate::error::{Error, Result};
 /// Kinds of evidence.
 pub(super) const KINDS: usize = 7;
 
+/// Place of the evidence that an item follows the last purchases.
+pub(super) const FOLLOWS: usize = 4;
 /// Place of the evidence that an item was bought before.
 pub(super) const REPEAT: usize = 5;
 

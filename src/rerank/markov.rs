@@ -11,7 +11,7 @@ const DECAY: f64 = 0.6;
 
 /// Weighted successors of every item.
 ///
-/// Memory: 8 bytes per item and 8 per pair of purchases at most [`SKIP`] apart, at most 3 per purchase.
+/// Memory: 8 bytes per item and 8 per pair of purchases at most 3 apart.
 #[derive(Debug, Clone)]
 pub struct Markov {
     starts: Vec<usize>,

@@ -14,9 +14,9 @@
 //! | `student` | [`Student`]: slates to prompts, generated tokens to answers |
 //! | `teacher` | [`Teacher`]: how any of the following is asked |
 //! | `evidence`, `choice`, `scripted` | [`Scripted`]: reasons by rule from metadata; what speaks for a candidate, and how much |
-//! | `http`, `local` | [`HttpTeacher`], [`LocalTeacher`]: language models elsewhere and here |
+//! | `http`, `http_config`, `local` | [`HttpTeacher`], [`LocalTeacher`]: language models elsewhere and here |
 //! | `cache` | [`Cached`]: answers kept on disk |
-//! | `traces` | [`sample_traces`]: rejection and targeted sampling |
+//! | `traces`, `sampling` | [`Trace`], [`sample_traces`]: rejection and targeted sampling |
 //!
 //! Statistics are learnt from training purchases only, and a [`Question`] holds no target: what a teacher says in
 //! rejection sampling, the student can find from the same prompt.
@@ -30,11 +30,13 @@ mod evidence;
 mod example;
 mod habits;
 mod http;
+mod http_config;
 mod import;
 mod knowledge;
 mod local;
 mod markov;
 mod prompt;
+mod sampling;
 mod scripted;
 mod sids;
 mod slate;
@@ -52,18 +54,20 @@ pub use candidates::CatalogueGenerator;
 pub use evidence::Weights;
 pub use example::{Example, LossWeights, answer_weights};
 pub use habits::{Habits, Successor};
-pub use http::{HttpConfig, HttpTeacher};
+pub use http::HttpTeacher;
+pub use http_config::HttpConfig;
 pub use import::{ImportedSlates, import_slates};
 pub use knowledge::{Knowledge, KnowledgeConfig, Rule};
 pub use local::{LocalPrompts, LocalTeacher};
 pub use markov::Markov;
 pub use prompt::{EntryOrder, PromptConfig, PromptOrder, Prompter};
+pub use sampling::sample_traces;
 pub use scripted::{Scripted, ScriptedConfig};
 pub use sids::{ItemSids, between_sids};
 pub use slate::{Question, Slate, SlateCounts, read_slates, write_slates};
 pub use student::{Ranked, Student};
 pub use teacher::{PromptStyle, Reply, Response, Teacher, TeacherRequest};
-pub use traces::{Sampling, Trace, TraceConfig, TraceCounts, read_traces, sample_traces, write_traces};
+pub use traces::{Sampling, Trace, TraceConfig, TraceCounts, read_traces, write_traces};
 
 use crate::error::Error;
 

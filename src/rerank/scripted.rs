@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::choice::{Choice, dot, fit};
-use super::evidence::{Evidence, KINDS, REPEAT, Taste, Weights, weigh};
+use super::evidence::{Evidence, FOLLOWS, KINDS, REPEAT, Taste, Weights, weigh};
 use super::{
     Answer, Attributes, Form, Habits, ItemSids, Knowledge, PromptStyle, Question, Reply, Response, Teacher,
     TeacherRequest, render,
@@ -166,7 +166,9 @@ impl<'a> Scripted<'a> {
         let mut pattern: Vec<String> = brands.iter().map(|&brand| attributes.brands()[brand].clone()).collect();
         pattern.extend(band.map(|band| attributes.bands()[band].clone()));
         pattern.extend(taste.topics.first().map(|topic| format!("last {}", topic_name(topic))));
-        let repeat = self.weights[question.user as usize % 2][REPEAT];
+        let weights = &self.weights[question.user as usize % 2];
+        let evidence = weigh(question, attributes, self.habits);
+        let usual = evidence.iter().map(|of_one| of_one[FOLLOWS]).sum::<f64>() / evidence.len().max(1) as f64;
         let needed = taste.topics.first().map_or(&[][..], |&topic| self.knowledge.after(topic));
         let need: Vec<&str> = needed.iter().map(topic_name).collect();
         let mut text =
@@ -181,13 +183,18 @@ impl<'a> Scripted<'a> {
             let band = attributes.band(item).filter(|own| band == Some(*own));
             reasons.extend(band.map(|band| attributes.bands()[band].as_str()));
             let again = question.history.contains(&item);
-            if again && repeat > 0.0 {
+            if again && weights[REPEAT] > 0.0 {
                 reasons.push("again");
-            } else if !again && repeat < 0.0 && question.candidates.iter().any(|other| question.history.contains(other))
+            } else if !again
+                && weights[REPEAT] < 0.0
+                && question.candidates.iter().any(|other| question.history.contains(other))
             {
                 reasons.push("new");
             }
             reasons.extend(self.shared_word(item, &taste, &reasons));
+            if reasons.len() < 2 && weights[FOLLOWS] * (evidence[position][FOLLOWS] - usual) > 0.3 {
+                reasons.push("often next");
+            }
             let separator = if place == 0 { "" } else { ";" };
             let _ = write!(text, "{separator}{} {}", self.sids.text(item)?, or(&reasons.join(", "), "plausible"));
         }
@@ -284,6 +291,19 @@ mod tests {
         assert_eq!(answer.explanation, expected);
         let Response::Answered(reply) = teacher.ask(&request(None), 0).unwrap() else { panic!() };
         assert_eq!(parse(&reply.text, QUESTION.candidates, &corner.sids, Form::Strict), Ok(answer));
+    }
+
+    #[test]
+    fn purchases_again_count_as_the_weights_say() {
+        let corner = Corner::new();
+        let explanation = |repeat| {
+            let weights = Weights { repeat, ..Weights::default() };
+            let teacher = teacher(&corner, ScriptedConfig { temperature: 0.0, weights, ..ScriptedConfig::default() });
+            let answer = teacher.answer(&request(None), 0).unwrap();
+            answer.explanation.split_once("Match:").unwrap().1.to_owned()
+        };
+        assert_eq!(explanation(1.0), "<|sid_begin|><s_a_1><s_b_0><|sid_end|> ink, Acme, again");
+        assert_eq!(explanation(-9.0), "<|sid_begin|><s_a_1><s_b_1><|sid_end|> ink, new");
     }
 
     #[test]
