@@ -327,7 +327,15 @@ mod tests {
 
     #[test]
     fn every_layout_is_the_definition() {
-        for (batch, m, n, k) in [(1, 1, 1, 1), (3, 5, 7, 9), (2, 1, 33, 17), (1, 130, 65, 70), (40, 8, 8, 8)] {
+        for (batch, m, n, k) in [
+            (1, 1, 1, 1),
+            (3, 5, 7, 9),
+            (2, 1, 33, 17),
+            (1, 130, 65, 70),
+            (40, 8, 8, 8),
+            (1, 200, 150, 600),
+            (1, 3, 900, 500),
+        ] {
             for layout in LAYOUTS {
                 let spec = Matmul { batch, m, n, k, layout };
                 let (a, b) = operands(&spec);
