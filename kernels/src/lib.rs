@@ -27,8 +27,8 @@ pub mod error;
 mod parallel;
 mod per_gpu;
 mod product;
-mod vector;
 pub mod real;
+mod vector;
 
 pub mod adamw;
 pub mod attention;

@@ -34,7 +34,7 @@ mod split;
 pub use config::{DataConfig, MissingText, Repeats, Source, import};
 pub use counts::ImportCounts;
 pub use dataset::{Catalogue, Dataset, Item, User};
-pub use packing::{Batch, Example, Examples, batches};
 pub use kcore::{KCore, k_core};
+pub use packing::{Batch, Example, Examples, batches};
 pub use shop::{Shop, ShopConfig};
 pub use split::{Part, Protocol, Split};

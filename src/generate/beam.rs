@@ -67,7 +67,13 @@ fn search<C: Constraint>(
     beams: usize,
 ) -> Result<Vec<Vec<Beam<C::Node>>>> {
     let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
-    let ends: Vec<usize> = lengths.iter().scan(0, |end, n| { *end += n; Some(*end) }).collect();
+    let ends: Vec<usize> = lengths
+        .iter()
+        .scan(0, |end, n| {
+            *end += n;
+            Some(*end)
+        })
+        .collect();
     let mut cache = Cache::new(model.config(), model.device(), prompts.len() * beams, constraint.depth())?;
     let tape = Tape::inference();
     let hidden = model.hidden(&tape, &prompts.concat(), &mut Prefill::new(&mut cache, Segments::packed(&lengths)?))?;

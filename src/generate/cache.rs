@@ -29,11 +29,7 @@ pub struct Cache {
 impl Cache {
     /// Room for `slots` continuations of `capacity` tokens each.
     pub fn new(config: &Qwen3Config, device: &Device, slots: usize, capacity: usize) -> Result<Cache> {
-        let heads = Heads {
-            query: config.num_attention_heads,
-            kv: config.num_key_value_heads,
-            dim: config.head_dim,
-        };
+        let heads = Heads { query: config.num_attention_heads, kv: config.num_key_value_heads, dim: config.head_dim };
         let dims = DecodeDims { heads, capacity, scale: heads.scale() };
         let len = slots * capacity * heads.kv * heads.dim;
         let room = || Buffer::zeros(device, "kv cache", Dtype::F32, len);

@@ -119,8 +119,9 @@ impl<'a> Wave<'a> {
     fn run(mut self) -> Result<Vec<Rollout>> {
         let max = self.config.max_new_tokens;
         loop {
-            let active: Vec<usize> =
-                (0..self.live.len()).filter(|&i| !self.live[i].rollout.finished && self.live[i].rollout.tokens.len() < max).collect();
+            let active: Vec<usize> = (0..self.live.len())
+                .filter(|&i| !self.live[i].rollout.finished && self.live[i].rollout.tokens.len() < max)
+                .collect();
             if active.is_empty() {
                 return Ok(self.live.into_iter().map(|l| l.rollout).collect());
             }

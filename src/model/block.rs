@@ -26,11 +26,8 @@ impl Block {
         weight: &mut dyn FnMut(&str, Shape) -> Result<Tensor>,
     ) -> Result<Block> {
         let Qwen3Config { hidden_size: c, intermediate_size: f, head_dim: d, .. } = *config;
-        let shape = AttentionShape {
-            heads: config.num_attention_heads,
-            kv_heads: config.num_key_value_heads,
-            head_dim: d,
-        };
+        let shape =
+            AttentionShape { heads: config.num_attention_heads, kv_heads: config.num_key_value_heads, head_dim: d };
         let mut param = |part: &str, sizes: &[usize]| -> Result<Param> {
             let name = format!("model.layers.{index}.{part}.weight");
             let value = weight(&name, sizes.into())?;
@@ -48,9 +45,8 @@ impl Block {
         let gate = linear("mlp.gate_proj", f, c)?;
         let up = linear("mlp.up_proj", f, c)?;
         let down = linear("mlp.down_proj", c, f)?;
-        let mut norm = |part: &str, width: usize| -> Result<RmsNorm> {
-            Ok(RmsNorm { weight: param(part, &[width])?, eps })
-        };
+        let mut norm =
+            |part: &str, width: usize| -> Result<RmsNorm> { Ok(RmsNorm { weight: param(part, &[width])?, eps }) };
         Ok(Block {
             index,
             input_norm: norm("input_layernorm", c)?,

@@ -281,9 +281,17 @@ mod tests {
             ("hidden_act", json!("gelu"), "config: hidden_act: gelu: only silu is computed"),
             ("model_type", json!("llama"), "config: model_type: llama: only qwen3 checkpoints load"),
             ("head_dim", json!(25), "config: head_dim: 25: rotary embedding needs an even width"),
-            ("num_key_value_heads", json!(3), "config: num_key_value_heads: 4 query heads cannot share 3 key/value heads"),
+            (
+                "num_key_value_heads",
+                json!(3),
+                "config: num_key_value_heads: 4 query heads cannot share 3 key/value heads",
+            ),
             ("vocab_size", json!("many"), "config: vocab_size: expected a positive integer, got \"many\""),
-            ("rope_scaling", json!({"type": "yarn"}), "config: rope_parameters.rope_type: yarn: only the default rope is computed"),
+            (
+                "rope_scaling",
+                json!({"type": "yarn"}),
+                "config: rope_parameters.rope_type: yarn: only the default rope is computed",
+            ),
         ] {
             let mut json = file();
             json[key] = value;
@@ -299,7 +307,8 @@ mod tests {
     fn parameter_counts_are_those_of_the_released_models() {
         let mut config = Qwen3Config::small(151_936, 1024, 28, (16, 8, 128), 3072);
         assert_eq!(config.parameters(), 596_049_920);
-        config = Qwen3Config { tie_word_embeddings: false, ..Qwen3Config::small(151_936, 4096, 36, (32, 8, 128), 12_288) };
+        config =
+            Qwen3Config { tie_word_embeddings: false, ..Qwen3Config::small(151_936, 4096, 36, (32, 8, 128), 12_288) };
         assert_eq!(config.parameters(), 8_190_735_360);
     }
 }

@@ -73,7 +73,14 @@ pub struct SelfAttention {
 
 impl SelfAttention {
     /// Applies the layer to (T, C).
-    pub fn forward(&self, tape: &Tape, x: &Var, rope: &Rotation, layer: usize, context: &mut dyn Context) -> Result<Var> {
+    pub fn forward(
+        &self,
+        tape: &Tape,
+        x: &Var,
+        rope: &Rotation,
+        layer: usize,
+        context: &mut dyn Context,
+    ) -> Result<Var> {
         let AttentionShape { heads, kv_heads, head_dim } = self.shape;
         let (tokens, _) = x.tensor().shape().dims2("attention")?;
         let q = ops::reshape(tape, &self.q_proj.forward(tape, x)?, [tokens, heads, head_dim])?;

@@ -34,7 +34,9 @@ pub fn plan(config: &RunConfig, stages: &[Stage]) -> Result<String> {
     let mut text = format!("{}: {}\n", config.name, split.protocol());
     for stage in stages {
         let line = match stage {
-            Stage::Data => format!("{} items, {} users, {} purchases", texts.len(), dataset.users.len(), dataset.interactions()),
+            Stage::Data => {
+                format!("{} items, {} users, {} purchases", texts.len(), dataset.users.len(), dataset.interactions())
+            }
             Stage::Sid => {
                 let (q, n) = (config.sid.levels, config.sid.codes_per_level);
                 format!("{q} levels of {n} codes, {} epochs of the autoencoder", config.sid.rqvae.epochs)
@@ -63,7 +65,12 @@ pub fn plan(config: &RunConfig, stages: &[Stage]) -> Result<String> {
             Stage::Dapo => {
                 let d = &config.dapo;
                 let answers = d.steps as usize * d.batch_prompts * d.group_size;
-                let cache = d.max_rows * d.max_new_tokens * model.num_hidden_layers * model.num_key_value_heads * model.head_dim * 8;
+                let cache = d.max_rows
+                    * d.max_new_tokens
+                    * model.num_hidden_layers
+                    * model.num_key_value_heads
+                    * model.head_dim
+                    * 8;
                 format!(
                     "{} steps, at least {answers} answers of at most {} tokens, {} MiB of KV cache",
                     d.steps,

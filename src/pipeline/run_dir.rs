@@ -58,7 +58,9 @@ impl Stage {
             Stage::Traces => &[Stage::Data, Stage::Sid, Stage::Midtrain, Stage::Slates],
             Stage::Sft => &[Stage::Midtrain, Stage::Traces],
             Stage::Dapo => &[Stage::Sft, Stage::Slates],
-            Stage::Eval => &[Stage::Data, Stage::Sid, Stage::Midtrain, Stage::Slates, Stage::Traces, Stage::Sft, Stage::Dapo],
+            Stage::Eval => {
+                &[Stage::Data, Stage::Sid, Stage::Midtrain, Stage::Slates, Stage::Traces, Stage::Sft, Stage::Dapo]
+            }
         }
     }
 }
@@ -107,7 +109,13 @@ impl RunDir {
     /// aside to `<stage>.previous`.
     ///
     /// Errors: `Run` if an input is missing; whatever `body` returns.
-    pub fn make(&self, stage: Stage, config: &RunConfig, device: &str, body: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    pub fn make(
+        &self,
+        stage: Stage,
+        config: &RunConfig,
+        device: &str,
+        body: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<()> {
         let (key, own) = self.key(stage, config)?;
         let directory = self.stage(stage);
         let mut seconds = 0.0;

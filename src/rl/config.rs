@@ -81,9 +81,8 @@ impl Default for DapoConfig {
 impl DapoConfig {
     /// Errors: `Config` naming the first field out of range.
     pub fn validate(&self) -> Result<()> {
-        let bad = |field: &str, problem: String| {
-            Err(Error::Config { field: format!("dapo.{field}"), problem, hint: None })
-        };
+        let bad =
+            |field: &str, problem: String| Err(Error::Config { field: format!("dapo.{field}"), problem, hint: None });
         if self.group_size < 2 {
             return bad("group_size", format!("{}: a group of one has zero advantage", self.group_size));
         }

@@ -94,7 +94,11 @@ impl DapoTrainer<'_> {
     pub fn run(&mut self, task: &dyn Task, validate: &dyn Fn(&Qwen3) -> Result<Option<f64>>) -> Result<()> {
         if task.prompts().is_empty() {
             let problem = "no slate has its target among the candidates: there is nothing to reward".to_string();
-            return Err(Error::Run { stage: "dapo".into(), problem, hint: Some("see the hit rate of `slates`".into()) });
+            return Err(Error::Run {
+                stage: "dapo".into(),
+                problem,
+                hint: Some("see the hit rate of `slates`".into()),
+            });
         }
         let checkpoint = self.directory.join("checkpoint");
         let best = self.directory.join("best");
@@ -128,7 +132,8 @@ impl DapoTrainer<'_> {
             }
             let lr = schedule.at(cursor.step);
             let line = self.step(task, &mut optimizer, &mut cursor, &mut guard, lr)?;
-            progress.advance(1, format_args!("reward {:.3} valid {:.2}", line.rollouts.reward, line.rollouts.valid_rate));
+            progress
+                .advance(1, format_args!("reward {:.3} valid {:.2}", line.rollouts.reward, line.rollouts.valid_rate));
             files::append_jsonl(&log, &line)?;
             let due = self.config.validate_every > 0
                 && (cursor.step % self.config.validate_every == 0 || cursor.step == self.config.steps);
@@ -187,9 +192,8 @@ impl DapoTrainer<'_> {
         let mut round = 0;
         while let SamplingVerdict::More(_) = sampling.verdict() {
             let sampled = self.sample(task, cursor, round)?;
-            let offers = sampled.iter().enumerate().map(|(i, s)| {
-                (s.rewards.iter().map(|r| r.raw).collect(), all.len() + i)
-            });
+            let offers =
+                sampled.iter().enumerate().map(|(i, s)| (s.rewards.iter().map(|r| r.raw).collect(), all.len() + i));
             sampling.offer(offers.collect())?;
             all.extend(sampled);
             round += 1;
@@ -252,8 +256,7 @@ impl DapoTrainer<'_> {
                 let rollouts: Vec<Rollout> = rollouts.by_ref().take(self.config.group_size).collect();
                 let verdicts: Vec<Verdict> =
                     rollouts.iter().map(|r| task.judge(index, &r.tokens, r.finished)).collect::<Result<_>>()?;
-                let rewards =
-                    verdicts.iter().map(|v| reward(v.outcome, &self.config.reward)).collect::<Result<_>>()?;
+                let rewards = verdicts.iter().map(|v| reward(v.outcome, &self.config.reward)).collect::<Result<_>>()?;
                 Ok(Sampled { index, rollouts, verdicts, rewards })
             })
             .collect()

@@ -127,7 +127,8 @@ pub fn train_rqvae(
     let decoder = Mlp::new(device, "decoder", &widths, seed)?;
     let mut model = RqVae { encoder, decoder, codebooks: vec![] };
     // the mean squared error of unit-length rows is tiny in every coordinate: bring coordinates to unit scale
-    let scale = 1.0 / (items.values().iter().map(|&x| (x as f64).powi(2)).sum::<f64>() / items.values().len() as f64).sqrt();
+    let scale =
+        1.0 / (items.values().iter().map(|&x| (x as f64).powi(2)).sum::<f64>() / items.values().len() as f64).sqrt();
     let scaled: Vec<f32> = items.values().iter().map(|&x| (x as f64 * scale) as f32).collect();
     let items = Embeddings::new(items.dims(), scaled)?;
     model.start_codebooks(&items, (levels, codes_per_level), config, device, seed)?;
@@ -208,7 +209,8 @@ impl RqVae {
             let r = residual.tensor().buffer();
             let (codes, distances) = quantize::nearest(r, codebook.codewords(), rows, config.latent)?;
             let codes = codes.to_vec::<u32>()?;
-            let words = Tensor::new(codebook.codewords().clone(), [codebook.codewords().len() / config.latent, config.latent])?;
+            let words =
+                Tensor::new(codebook.codewords().clone(), [codebook.codewords().len() / config.latent, config.latent])?;
             let chosen = ops::gather_rows(&off, &off.constant(words), &codes)?;
             codebook.update(r, &codes, config.ema_decay)?;
             if config.dead_after > 0 {
@@ -228,7 +230,9 @@ impl RqVae {
         let decoded = self.decoder.forward(&tape, &ops::add(&tape, &h, &step)?)?;
         let reconstruction = ops::mean_squared(&tape, &decoded, &x)?;
 
-        let one = |v: &Var, weight: f64| Tensor::from_f64(v.tensor().device(), Dtype::F32, &[weight], v.tensor().shape().clone());
+        let one = |v: &Var, weight: f64| {
+            Tensor::from_f64(v.tensor().device(), Dtype::F32, &[weight], v.tensor().shape().clone())
+        };
         let mut seeds = vec![(&reconstruction, one(&reconstruction, 1.0)?)];
         for commitment in &commitments {
             seeds.push((commitment, one(commitment, config.beta)?));

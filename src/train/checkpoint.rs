@@ -98,7 +98,9 @@ pub fn restore(directory: &Path, model: &mut Qwen3, optimizer: &mut Optimizer) -
     let map = unsafe { Mmap::map(&file) }.map_err(Error::io(&path))?;
     let tensors = SafeTensors::deserialize(&map).map_err(|e| damaged(&path, e))?;
     let (_, header) = SafeTensors::read_metadata(&map).map_err(|e| damaged(&path, e))?;
-    let note = |key: &str| header.metadata().as_ref().and_then(|m| m.get(key)).ok_or_else(|| damaged(&path, format!("no {key}")));
+    let note = |key: &str| {
+        header.metadata().as_ref().and_then(|m| m.get(key)).ok_or_else(|| damaged(&path, format!("no {key}")))
+    };
     let cursor: Cursor = serde_json::from_str(note("cursor")?).map_err(|e| damaged(&path, e))?;
     let updates = note("updates")?.parse().map_err(|e| damaged(&path, e))?;
 

@@ -64,8 +64,9 @@ impl TaskMix {
 impl Augment {
     /// Errors: `Config` naming the field out of range.
     pub fn validate(&self) -> Result<()> {
-        let bad =
-            |field: &str, problem| Err(Error::Config { field: format!("midtrain.augment.{field}"), problem, hint: None });
+        let bad = |field: &str, problem| {
+            Err(Error::Config { field: format!("midtrain.augment.{field}"), problem, hint: None })
+        };
         if !(0.0..1.0).contains(&self.drop_item) {
             return bad("drop_item", format!("{}: must be at least 0 and below 1", self.drop_item));
         }

@@ -6,7 +6,7 @@ use super::{data, write_results};
 use crate::data::{Dataset, Example};
 use crate::error::{Error, Result};
 use crate::model::{self, Qwen3, Qwen3Config};
-use crate::rerank::{ItemSids, Markov, Scripted, ScriptedConfig, Slate, TeacherRequest, render};
+use crate::rerank::{ItemSids, Markov, Scripted, ScriptedConfig, Slate, TeacherRequest, between_sids, render};
 use crate::sid::SemanticIds;
 use crate::text::{Tokenizer, train_bpe};
 use crate::train::{TrainConfig, Trainer, catalogue_texts};
@@ -138,12 +138,7 @@ fn prompt_texts(config: &RunConfig, dataset: Dataset) -> Result<Vec<String>> {
         let answer = teacher.answer(&request, 0)?;
         let mut parts: Vec<String> = setting.prompter().student(&question)?.into_iter().map(|m| m.content).collect();
         parts.push(render(&answer, &slate.candidates, sids)?.text);
-        for part in parts {
-            texts.extend(part.split("<|sid_begin|>").map(|piece| match piece.split_once("<|sid_end|>") {
-                Some((_, after)) => after.to_string(),
-                None => piece.to_string(),
-            }));
-        }
+        texts.extend(parts.iter().flat_map(|part| between_sids(part)).map(String::from));
     }
     Ok(texts)
 }

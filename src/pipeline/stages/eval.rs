@@ -69,7 +69,10 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, _directory: &Path, device: &
         Ranker { name: name.to_string(), answers }
     });
     let evaluation = RerankEvaluation {
-        slates: test.iter().filter_map(|s| Some(SlateCase { size: s.candidates.len(), rank_pre: s.rank_pre()? })).collect(),
+        slates: test
+            .iter()
+            .filter_map(|s| Some(SlateCase { size: s.candidates.len(), rank_pre: s.rank_pre()? }))
+            .collect(),
         rankers: rankers.collect(),
         oracle: oracle_ranks(config, &test)?,
         bootstrap: Bootstrap { resamples: config.eval.resamples, seed: config.seed },
@@ -143,7 +146,9 @@ fn results(run: &RunDir, stage: Stage) -> Result<Value> {
 fn logs(run: &RunDir) -> Result<Vec<StageLog>> {
     let mut found = vec![];
     for &stage in STAGES {
-        for (file, name) in [("metrics.jsonl", stage.name().to_string()), ("validation.jsonl", format!("{} validation", stage.name()))] {
+        for (file, name) in
+            [("metrics.jsonl", stage.name().to_string()), ("validation.jsonl", format!("{} validation", stage.name()))]
+        {
             let path = run.stage(stage).join(file);
             if path.exists() {
                 found.push(StageLog::read(&name, &path)?);

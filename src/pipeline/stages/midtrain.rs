@@ -131,7 +131,8 @@ impl Generator<'_> {
             problem: "the tokenizer has no semantic ids".into(),
             hint: Some("run `gr2 midtrain` first".into()),
         })?;
-        let generator = CatalogueGenerator { model: self.model, tokenizer: self.tokenizer, tokens: &tokens, sids: self.sids };
+        let generator =
+            CatalogueGenerator { model: self.model, tokenizer: self.tokenizer, tokens: &tokens, sids: self.sids };
         generator.recommend(histories, self.config.history, self.config.beams)
     }
 

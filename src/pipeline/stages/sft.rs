@@ -72,7 +72,10 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
         directory,
     };
     let updates = trainer.run(&examples)?;
-    write_results(directory, &json!({ "traces": n, "prompt_tokens": prompt, "answer_tokens": answer, "updates": updates }))
+    write_results(
+        directory,
+        &json!({ "traces": n, "prompt_tokens": prompt, "answer_tokens": answer, "updates": updates }),
+    )
 }
 
 /// The fine-tuned model and its tokenizer.

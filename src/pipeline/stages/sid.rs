@@ -113,9 +113,14 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
     };
     let books = &quantised.codebooks;
     let latents = &quantised.latents;
-    let assigned = assign_last_level(&mut ids, how, &|item, prefix, out| books.distances(latents.row(item), prefix, out))?;
+    let assigned =
+        assign_last_level(&mut ids, how, &|item, prefix, out| books.distances(latents.row(item), prefix, out))?;
     let report = uniqueness(&ids);
-    eprintln!("sid: {:.2} % unique ids, {:.2} % of items alone on theirs", report.unique_sids * 100.0, report.unique_items * 100.0);
+    eprintln!(
+        "sid: {:.2} % unique ids, {:.2} % of items alone on theirs",
+        report.unique_sids * 100.0,
+        report.unique_items * 100.0
+    );
     write_jsonl(&directory.join("sids.jsonl"), &ids)?;
     let mut results = serde_json::to_value(&report).expect("invariant: a report serialises");
     results["before_last_level"] = json!(before);
