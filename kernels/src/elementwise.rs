@@ -248,7 +248,7 @@ pub fn add_bias(x: &Buffer, bias: &Buffer) -> Result<Buffer> {
     const OP: &str = "add bias";
     x.device().expect_all(OP, &[bias])?;
     bias.expect_dtype(OP, "bias", x.dtype())?;
-    if x.len() % bias.len().max(1) != 0 || (bias.is_empty() && !x.is_empty()) {
+    if !x.len().is_multiple_of(bias.len().max(1)) || (bias.is_empty() && !x.is_empty()) {
         return Err(Error::shape(OP, format!("x has {} elements, bias has {}", x.len(), bias.len())));
     }
     let mut y = Buffer::uninit(x.device(), OP, x.dtype(), x.len())?;

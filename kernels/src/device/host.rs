@@ -80,7 +80,7 @@ mod tests {
     fn size_classes_waste_at_most_a_quarter_and_keep_the_granule() {
         for bytes in [0, 1, 64, 65, 1000, 4097, 123_457, 100_000_000] {
             let class = size_class(bytes, 64);
-            assert!(class >= bytes && class % 64 == 0);
+            assert!(class >= bytes && class.is_multiple_of(64));
             assert!(class <= bytes + bytes / 4 + 64, "{bytes} -> {class}");
             assert_eq!(size_class(class, 64), class);
         }
