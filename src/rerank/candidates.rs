@@ -2,14 +2,62 @@
 
 use crate::console::{Progress, interrupted};
 use crate::error::{Error, Result};
-use crate::generate::{Constraint, beam_search};
+use crate::generate::{Beam, Constraint, beam_search};
 use crate::model::Qwen3;
 use crate::sid::{Node, SemanticIds, Trie};
 use crate::text::{SidTokens, Tokenizer};
 use crate::train::next_item_prompt;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Histories handed to one beam search.
 const BATCH: usize = 64;
+
+/// How a history is read.
+///
+/// `score(i) = P(i | history) + weight Σ_j decay^j P(i | the (j+1)-th last purchase alone)`: a model trained on few
+/// purchases follows the last ones better one by one than all together.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Contexts {
+    /// Purchases of the history that are read together.
+    pub window: usize,
+    /// Beams of every search. 20 to 50: gr2 3.2.
+    pub beams: usize,
+    /// Recent purchases that are also read alone; 0: none.
+    pub alone: usize,
+    /// Weight of the most recent one's.
+    pub weight: f64,
+    /// Weight of each relative to the one after it.
+    pub decay: f64,
+}
+
+impl Default for Contexts {
+    fn default() -> Self {
+        Contexts { window: 20, beams: 30, alone: 5, weight: 1.0, decay: 0.6 }
+    }
+}
+
+impl Contexts {
+    /// Errors: `Config` naming the field out of range; `section` is the dotted name of the table.
+    pub fn validate(&self, section: &str) -> Result<()> {
+        let bad = |field: &str, problem: String| {
+            Err(Error::Config { field: format!("{section}.{field}"), problem, hint: None })
+        };
+        if self.beams < 10 {
+            return bad("beams", format!("{}: recall@10 needs at least 10", self.beams));
+        }
+        if self.window == 0 {
+            return bad("window", "0: nothing is read".into());
+        }
+        for (field, value) in [("weight", self.weight), ("decay", self.decay)] {
+            if !(value >= 0.0 && value.is_finite()) {
+                return bad(field, format!("{value}: must not be negative"));
+            }
+        }
+        Ok(())
+    }
+}
 
 /// A model that generates semantic ids, with what gives them meaning.
 pub struct CatalogueGenerator<'a> {
@@ -24,14 +72,47 @@ pub struct CatalogueGenerator<'a> {
 }
 
 impl CatalogueGenerator<'_> {
-    /// The most probable next items after every history, best first: at most `beams`, all different, all in the
-    /// catalogue. The last `window` purchases of a history are read.
+    /// The most probable next items after every history, best first, all different, all in the catalogue: at least
+    /// `contexts.beams` where it has as many.
     ///
     /// Errors: `Interrupted`; `Text` if the tokenizer has other semantic ids.
-    pub fn recommend(&self, histories: &[&[u32]], window: usize, beams: usize) -> Result<Vec<Vec<u32>>> {
+    pub fn recommend(&self, histories: &[&[u32]], contexts: &Contexts) -> Result<Vec<Vec<u32>>> {
         let trie = Trie::new(self.sids, |_| false)?;
-        let catalogue = TokenTrie { trie: &trie, tokens: self.tokens };
-        let progress = Progress::new("generate", histories.len() as u64, 0);
+        let alone = if contexts.weight > 0.0 { contexts.alone } else { 0 };
+        let recent = |history: &[u32]| history.iter().rev().take(alone).copied().collect::<Vec<u32>>();
+        let mut singles: Vec<u32> = histories.iter().flat_map(|history| recent(history)).collect();
+        singles.sort_unstable();
+        singles.dedup();
+        let single_histories: Vec<&[u32]> = singles.iter().map(std::slice::from_ref).collect();
+        let together = self.search(&trie, histories, contexts, "generate")?;
+        let apart = self.search(&trie, &single_histories, contexts, "generate from one")?;
+        let combine = |(history, found): (&&[u32], &Vec<(u32, f64)>)| {
+            let mut scores: BTreeMap<u32, f64> = found.iter().copied().collect();
+            let mut weight = contexts.weight;
+            for item in recent(history) {
+                let at = singles.binary_search(&item).expect("invariant: every recent purchase was searched from");
+                for &(next, p) in &apart[at] {
+                    *scores.entry(next).or_default() += weight * p;
+                }
+                weight *= contexts.decay;
+            }
+            let mut ranked: Vec<(u32, f64)> = scores.into_iter().collect();
+            ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            ranked.into_iter().map(|(item, _)| item).collect()
+        };
+        Ok(histories.iter().zip(&together).map(combine).collect())
+    }
+
+    /// Items and probabilities of the beams after every history.
+    fn search(
+        &self,
+        trie: &Trie,
+        histories: &[&[u32]],
+        contexts: &Contexts,
+        label: &str,
+    ) -> Result<Vec<Vec<(u32, f64)>>> {
+        let catalogue = TokenTrie { trie, tokens: self.tokens };
+        let progress = Progress::new(label, histories.len() as u64, 0);
         let mut found = Vec::with_capacity(histories.len());
         for histories in histories.chunks(BATCH) {
             if interrupted() {
@@ -39,14 +120,18 @@ impl CatalogueGenerator<'_> {
             }
             let prompts: Vec<Vec<u32>> = histories
                 .iter()
-                .map(|history| next_item_prompt(history, window, self.sids, self.tokenizer, self.tokens))
+                .map(|history| next_item_prompt(history, contexts.window, self.sids, self.tokenizer, self.tokens))
                 .collect::<Result<_>>()?;
-            for beams in beam_search(self.model, &prompts, &catalogue, beams)? {
-                found.push(beams.iter().flat_map(|beam| trie.items(beam.node)).copied().collect());
+            for beams in beam_search(self.model, &prompts, &catalogue, contexts.beams)? {
+                let items = |beam: &Beam<Node>| {
+                    let p = (beam.logp as f64).exp();
+                    trie.items(beam.node).iter().map(move |&item| (item, p)).collect::<Vec<_>>()
+                };
+                found.push(beams.iter().flat_map(items).collect());
             }
             progress.advance(histories.len() as u64, "");
         }
-        progress.finish(format_args!("{} histories, {beams} beams", histories.len()));
+        progress.finish(format_args!("{} histories, {} beams", histories.len(), contexts.beams));
         Ok(found)
     }
 }

@@ -50,7 +50,7 @@ use std::path::Path;
 pub use answer::{Answer, AnswerReader, Form, Invalid, InvalidCounts, Rendered, parse, render};
 pub use attributes::Attributes;
 pub use cache::Cached;
-pub use candidates::CatalogueGenerator;
+pub use candidates::{CatalogueGenerator, Contexts};
 pub use evidence::Weights;
 pub use example::{Example, LossWeights, answer_weights};
 pub use habits::{Habits, Successor};

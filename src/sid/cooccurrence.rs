@@ -1,10 +1,11 @@
-//! Items bought near each other: positives of the contrastive loss, and a cheap collaborative signal for embeddings.
+//! Items bought near each other, and vectors that say who is bought with whom.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::csr::Csr;
-use super::embeddings::{Embeddings, normalise};
+use super::embeddings::Embeddings;
+use super::svd::{SvdConfig, truncated_svd};
 use crate::error::{Error, Result};
 
 /// Ends every sequence in the flat list of purchases.
@@ -130,42 +131,13 @@ fn meet<'a>(side: impl Iterator<Item = &'a u32>, item: u32, config: &Cooccurrenc
     }
 }
 
-/// x_i ← (1 − weight) · x_i + weight · Σ_j w_ij x_j / Σ_j w_ij, rows scaled to length 1 afterwards where `unit_rows`.
+/// Item vectors from co-purchases alone: the truncated SVD of the neighbour matrix with rows of unit length. Items
+/// bought after or before the same others are near each other; an item without neighbours has the zero vector.
 ///
-/// Items without neighbours keep their vector; a weight of 0 changes nothing. Items that sell together move together, so
-/// that they share prefixes.
-///
-/// Shapes: embeddings (items, dims), neighbours (items, items).
-/// Errors: `Config` if the weight is outside 0 to 1; `Shape` if the rows differ.
-pub fn smooth(embeddings: &Embeddings, neighbours: &Csr, weight: f32, unit_rows: bool) -> Result<Embeddings> {
-    if !(0.0..=1.0).contains(&weight) {
-        let problem = format!("{weight} is outside 0 to 1");
-        return Err(Error::Config { field: "sid.cooccurrence.weight".into(), problem, hint: None });
-    }
-    if embeddings.rows() != neighbours.rows() {
-        let problem = format!("{} embeddings, neighbours of {} items", embeddings.rows(), neighbours.rows());
-        return Err(Error::Shape { op: "smooth", problem });
-    }
-    if weight == 0.0 {
-        return Ok(embeddings.clone());
-    }
-    let dims = embeddings.dims();
-    let mut values = embeddings.values().to_vec();
-    values.par_chunks_mut(dims).enumerate().for_each(|(item, row)| {
-        let (others, weights) = neighbours.row(item);
-        let total: f32 = weights.iter().sum();
-        if total > 0.0 {
-            row.iter_mut().for_each(|v| *v *= 1.0 - weight);
-            for (&other, w) in others.iter().zip(weights) {
-                let source = embeddings.row(other as usize);
-                row.iter_mut().zip(source).for_each(|(v, s)| *v += weight * w / total * s);
-            }
-        }
-        if unit_rows {
-            normalise(row);
-        }
-    });
-    Embeddings::new(dims, values)
+/// Shapes: neighbours (items, items); the result is (items, dims).
+/// Errors: as [`truncated_svd`].
+pub fn embed_neighbours(neighbours: &Csr, config: &SvdConfig) -> Result<Embeddings> {
+    Ok(truncated_svd(neighbours, config)?.embeddings)
 }
 
 #[cfg(test)]
@@ -207,12 +179,12 @@ mod tests {
     }
 
     #[test]
-    fn smoothing_moves_towards_neighbours() {
-        let m = neighbours(&[vec![0u32, 1]], 3, &config(0.0)).unwrap();
-        let e = Embeddings::new(2, vec![1.0, 0.0, 0.0, 1.0, 1.0, 1.0]).unwrap();
-        let s = smooth(&e, &m, 0.25, false).unwrap();
-        assert_eq!(s.values(), [0.75, 0.25, 0.25, 0.75, 1.0, 1.0]);
-        assert_eq!(smooth(&e, &m, 0.0, true).unwrap(), e);
-        assert!(smooth(&e, &m, 1.5, true).is_err());
+    fn items_with_the_same_neighbours_are_near_and_a_loner_is_zero() {
+        let sequences = [vec![0u32, 2], vec![1, 2], vec![0, 3], vec![1, 3], vec![4, 5], vec![6]];
+        let m = neighbours(&sequences, 7, &config(0.5)).unwrap();
+        let e = embed_neighbours(&m, &SvdConfig { dims: 4, ..SvdConfig::default() }).unwrap();
+        let dot = |i: usize, j: usize| e.row(i).iter().zip(e.row(j)).map(|(a, b)| a * b).sum::<f32>();
+        assert!(dot(0, 1) > 0.99 && dot(0, 4).abs() < 0.01, "{} {}", dot(0, 1), dot(0, 4));
+        assert_eq!(dot(6, 6), 0.0);
     }
 }

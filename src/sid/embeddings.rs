@@ -50,6 +50,19 @@ impl Embeddings {
         &self.values
     }
 
+    /// Rows of both, one after the other, those of `other` times `weight`.
+    ///
+    /// Shapes: (items, D) and (items, E) give (items, D + E).
+    /// Errors: `Shape` if the numbers of items differ.
+    pub fn beside(&self, other: &Embeddings, weight: f32) -> Result<Embeddings> {
+        if self.rows() != other.rows() {
+            let problem = format!("{} items beside {}", self.rows(), other.rows());
+            return Err(Error::Shape { op: "embeddings", problem });
+        }
+        let row = |i: usize| self.row(i).iter().copied().chain(other.row(i).iter().map(|x| x * weight));
+        Embeddings::new(self.dims + other.dims, (0..self.rows()).flat_map(row).collect())
+    }
+
     /// Scales every row to length 1; rows of zeros stay as they are.
     pub fn normalise_rows(&mut self) {
         self.values.par_chunks_mut(self.dims).for_each(normalise);

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `tfidf`, `svd` | built-in text embedding: hashed TF-IDF, then a randomised truncated SVD ([`embed_texts`] joins them) |
 //! | `import` | a user's own embeddings from `.npy` or `.safetensors` |
-//! | `cooccurrence` | items bought together, and mixing that signal into embeddings |
+//! | `cooccurrence` | items bought together, and vectors of that |
 //! | `kmeans`, `codebooks` | k-means, residual k-means and the codebooks they give |
 //! | `codes`, `sid_file`, `index_json` | the catalogue's identifiers, reading and writing them |
 //! | `rqvae`, `mlp`, `ema` | the autoencoder that learns the codebooks |
@@ -42,7 +42,7 @@ mod uniqueness;
 
 pub use codebooks::Codebooks;
 pub use codes::SemanticIds;
-pub use cooccurrence::{CooccurrenceConfig, neighbours, smooth};
+pub use cooccurrence::{CooccurrenceConfig, embed_neighbours, neighbours};
 pub use csr::Csr;
 pub use embeddings::Embeddings;
 pub use import::{read_embeddings, write_embeddings};

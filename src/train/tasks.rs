@@ -37,15 +37,22 @@ impl Default for TaskMix {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Augment {
-    /// Probability that a purchase is left out of a history: the next one is then learnt from those further back.
+    /// Probability that a history is thinned: the next purchase is then learnt from those further back, as a Markov
+    /// recommender with skips does.
+    pub thin: f64,
+    /// Probability that a purchase of a thinned history is left out.
     pub drop_item: f64,
+    /// Probability that a history is learnt backwards.
+    pub reverse: f64,
+    /// Epochs in which histories may be learnt backwards; the last ones should not be among them.
+    pub reverse_epochs: u64,
     /// Longest history; a longer one is cut at a random place.
     pub window: usize,
 }
 
 impl Default for Augment {
     fn default() -> Self {
-        Augment { drop_item: 0.1, window: 50 }
+        Augment { thin: 0.9, drop_item: 0.5, reverse: 0.0, reverse_epochs: 0, window: 50 }
     }
 }
 
@@ -67,8 +74,10 @@ impl Augment {
         let bad = |field: &str, problem| {
             Err(Error::Config { field: format!("midtrain.augment.{field}"), problem, hint: None })
         };
-        if !(0.0..1.0).contains(&self.drop_item) {
-            return bad("drop_item", format!("{}: must be at least 0 and below 1", self.drop_item));
+        for (field, share) in [("thin", self.thin), ("drop_item", self.drop_item), ("reverse", self.reverse)] {
+            if !(0.0..=1.0).contains(&share) {
+                return bad(field, format!("{share}: is a probability, between 0 and 1"));
+            }
         }
         if self.window < 2 {
             return bad("window", format!("{}: nothing follows anything", self.window));
@@ -115,7 +124,7 @@ impl Examples for MidtrainExamples<'_> {
     fn get(&self, epoch: u64, index: usize) -> Result<Example> {
         let mut rng = stream(self.seed, "midtrain example", epoch, index as u64);
         if let Some(&user) = self.users.get(index) {
-            return self.sequence(user, &mut rng);
+            return self.sequence(user, epoch, &mut rng);
         }
         let rest = [self.mix.caption, self.mix.persona, self.mix.general];
         let mut at = rng.random::<f64>() * rest.iter().sum::<f64>();
@@ -128,7 +137,7 @@ impl Examples for MidtrainExamples<'_> {
             Some(0) => self.caption(item, &mut rng),
             Some(1) => {
                 let user = self.users[rng.random_range(0..self.users.len())];
-                self.persona(user, &mut rng)
+                self.persona(user, epoch, &mut rng)
             }
             _ => self.text(item),
         }
@@ -136,13 +145,12 @@ impl Examples for MidtrainExamples<'_> {
 }
 
 impl MidtrainExamples<'_> {
-    /// `Purchases: {SID}{SID}…`; every semantic id but the first is predicted from those before it.
-    fn sequence(&self, user: u32, rng: &mut Rng) -> Result<Example> {
-        let history = self.varied(user, rng);
+    /// `Purchases: {SID}{SID}…`; every semantic id is predicted from those before it.
+    fn sequence(&self, user: u32, epoch: u64, rng: &mut Rng) -> Result<Example> {
         let mut example = Example::default();
         self.push_text(&mut example, PURCHASES, 0.0)?;
-        for (i, &item) in history.iter().enumerate() {
-            self.push_sid(&mut example, item, if i == 0 { 0.0 } else { 1.0 })?;
+        for item in self.varied(user, epoch, rng) {
+            self.push_sid(&mut example, item, 1.0)?;
         }
         Ok(example)
     }
@@ -163,10 +171,10 @@ impl MidtrainExamples<'_> {
     }
 
     /// `Purchases:\n{SID} text\n{SID} text…`, all predicted.
-    fn persona(&self, user: u32, rng: &mut Rng) -> Result<Example> {
+    fn persona(&self, user: u32, epoch: u64, rng: &mut Rng) -> Result<Example> {
         let mut example = Example::default();
         self.push_text(&mut example, PURCHASES, 0.0)?;
-        for item in self.varied(user, rng) {
+        for item in self.varied(user, epoch, rng) {
             self.push_text(&mut example, "\n", 1.0)?;
             self.push_sid(&mut example, item, 1.0)?;
             self.push_text(&mut example, &format!(" {}", self.short(item as usize)), 1.0)?;
@@ -181,16 +189,25 @@ impl MidtrainExamples<'_> {
         Ok(example)
     }
 
-    /// The training part of a history, cut to the window at a random place and thinned.
-    fn varied(&self, user: u32, rng: &mut Rng) -> Vec<u32> {
+    /// The training part of a history, cut to the window at a random place, perhaps thinned, perhaps turned round.
+    fn varied(&self, user: u32, epoch: u64, rng: &mut Rng) -> Vec<u32> {
+        let Augment { thin, drop_item, reverse, reverse_epochs, window } = self.augment;
         let train = self.split.train(user);
-        let start = match train.len() > self.augment.window {
-            true => rng.random_range(0..=train.len() - self.augment.window),
+        let start = match train.len() > window {
+            true => rng.random_range(0..=train.len() - window),
             false => 0,
         };
-        let window = &train[start..train.len().min(start + self.augment.window)];
-        let kept: Vec<u32> = window.iter().copied().filter(|_| rng.random::<f64>() >= self.augment.drop_item).collect();
-        if kept.len() < 2 { window.to_vec() } else { kept }
+        let mut history = train[start..train.len().min(start + window)].to_vec();
+        if history.len() > 2 && rng.random::<f64>() < thin {
+            let kept: Vec<u32> = history.iter().copied().filter(|_| rng.random::<f64>() >= drop_item).collect();
+            if kept.len() > 1 {
+                history = kept;
+            }
+        }
+        if epoch < reverse_epochs && rng.random::<f64>() < reverse {
+            history.reverse();
+        }
+        history
     }
 
     fn short(&self, item: usize) -> String {

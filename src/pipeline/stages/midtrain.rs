@@ -7,7 +7,7 @@ use crate::data::{Dataset, Part};
 use crate::error::{Error, Result};
 use crate::eval::{CATALOGUE_METRICS, mean_metrics};
 use crate::model::{self, Qwen3};
-use crate::rerank::CatalogueGenerator;
+use crate::rerank::{CatalogueGenerator, Contexts};
 use crate::sid::SemanticIds;
 use crate::text::{SidShape, SidTokens, Tokenizer};
 use crate::train::{Augment, MidtrainExamples, TaskMix, TrainConfig, Trainer};
@@ -26,10 +26,8 @@ pub struct MidtrainConfig {
     pub augment: Augment,
     /// Words of an item's text in captions and personas.
     pub text_words: usize,
-    /// Purchases the generator reads.
-    pub history: usize,
-    /// Beams of the generator. 20 to 50, of which ten are kept: gr2 3.2.
-    pub beams: usize,
+    /// How the generator reads a history.
+    pub contexts: Contexts,
     /// The loop.
     pub train: TrainConfig,
 }
@@ -40,8 +38,7 @@ impl Default for MidtrainConfig {
             mix: TaskMix::default(),
             augment: Augment::default(),
             text_words: 24,
-            history: 20,
-            beams: 20,
+            contexts: Contexts::default(),
             train: TrainConfig { epochs: 20, ..TrainConfig::default() },
         }
     }
@@ -52,12 +49,8 @@ impl MidtrainConfig {
     pub fn validate(&self) -> Result<()> {
         self.mix.validate()?;
         self.augment.validate()?;
-        self.train.validate("midtrain.train")?;
-        if self.beams < 10 {
-            let problem = format!("{}: recall@10 needs at least 10", self.beams);
-            return Err(Error::Config { field: "midtrain.beams".into(), problem, hint: None });
-        }
-        Ok(())
+        self.contexts.validate("midtrain.contexts")?;
+        self.train.validate("midtrain.train")
     }
 }
 
@@ -133,7 +126,7 @@ impl Generator<'_> {
         })?;
         let generator =
             CatalogueGenerator { model: self.model, tokenizer: self.tokenizer, tokens: &tokens, sids: self.sids };
-        generator.recommend(histories, self.config.history, self.config.beams)
+        generator.recommend(histories, &self.config.contexts)
     }
 
     fn evaluate(&self, dataset: &Dataset, part: Part) -> Result<serde_json::Map<String, serde_json::Value>> {

@@ -1,12 +1,14 @@
 //! `sid`: item texts to semantic ids.
 
 use super::super::{RunConfig, RunDir, Stage};
+use super::setting::training;
 use super::{data, write_results};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::sid::{
     CooccurrenceConfig, Embeddings, ItemText, LastLevel, RqVaeConfig, SemanticIds, SvdConfig, TfidfConfig,
-    assign_last_level, embed_texts, neighbours, read_embeddings, smooth, train_rqvae, uniqueness, write_jsonl,
+    assign_last_level, embed_neighbours, embed_texts, neighbours, read_embeddings, train_rqvae, uniqueness,
+    write_jsonl,
 };
 use crate::{files, model, text};
 use gr2_kernels::Device;
@@ -36,8 +38,11 @@ pub struct SidConfig {
     pub levels: usize,
     /// N. 256: OneRec-Think, LC-Rec.
     pub codes_per_level: usize,
-    /// Weight of the mean of an item's co-purchased neighbours mixed into its embedding; 0: text only.
+    /// Weight of the co-purchase vector that stands beside the text's; 0: text only. GR2 brings the same signal in with a
+    /// contrastive loss.
     pub collaborative: f32,
+    /// Width of the co-purchase vector.
+    pub collaborative_dims: usize,
     /// Which neighbours.
     pub cooccurrence: CooccurrenceConfig,
     /// How last codes are chosen inside each prefix: `random` (GR2) or `nearest`.
@@ -66,7 +71,8 @@ impl Default for SidConfig {
             embedding: Embedding::Tfidf,
             levels: 4,
             codes_per_level: 256,
-            collaborative: 0.0,
+            collaborative: 0.5,
+            collaborative_dims: 64,
             cooccurrence: CooccurrenceConfig::default(),
             last_level: LastLevelChoice::Random,
             tfidf: TfidfConfig::default(),
@@ -80,12 +86,13 @@ impl SidConfig {
     /// Errors: `Config` naming the first field out of range.
     pub fn validate(&self) -> Result<()> {
         text::SidShape::new(self.levels, self.codes_per_level)?;
-        if !(0.0..=1.0).contains(&self.collaborative) {
-            let problem = format!("{}: is a share, between 0 and 1", self.collaborative);
+        if !(self.collaborative >= 0.0 && self.collaborative.is_finite()) {
+            let problem = format!("{}: must not be negative", self.collaborative);
             return Err(Error::Config { field: "sid.collaborative".into(), problem, hint: None });
         }
         self.cooccurrence.validate()?;
         self.tfidf.validate()?;
+        self.svd.validate()?;
         self.rqvae.validate()
     }
 }
@@ -95,10 +102,13 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
     let dataset = data::read(run)?;
     let (mut embeddings, source) = embed(config, &dataset, device)?;
     if sid.collaborative > 0.0 {
-        let split = dataset.split();
-        let train: Vec<&[u32]> = (0..dataset.users.len() as u32).map(|user| split.train(user)).collect();
-        let near = neighbours(&train, dataset.catalogue.len(), &sid.cooccurrence)?;
-        embeddings = smooth(&embeddings, &near, sid.collaborative, true)?;
+        let near = neighbours(&training(&dataset), dataset.catalogue.len(), &sid.cooccurrence)?;
+        // a catalogue in which nobody bought two things has nothing to add
+        if near.stored() > 0 {
+            let svd = SvdConfig { dims: sid.collaborative_dims, seed: config.seed, ..SvdConfig::default() };
+            embeddings = embeddings.beside(&embed_neighbours(&near, &svd)?, sid.collaborative)?;
+            embeddings.normalise_rows();
+        }
     }
     let metrics = directory.join("metrics.jsonl");
     files::retain_jsonl(&metrics, |_| false)?;
