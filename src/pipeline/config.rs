@@ -101,13 +101,14 @@ impl RunConfig {
         let part = match stage {
             Stage::Data => serde_json::to_value(&self.data),
             Stage::Sid => serde_json::to_value(&self.sid),
-            Stage::Base => serde_json::to_value((&self.base, &self.prompt)),
+            // its tokenizer learns from prompts about slates
+            Stage::Base => serde_json::to_value((&self.base, &self.prompt, self.slates.size)),
             Stage::Midtrain => serde_json::to_value(&self.midtrain),
             Stage::Slates => serde_json::to_value(&self.slates),
             Stage::Traces => serde_json::to_value((&self.traces, &self.prompt)),
             Stage::Sft => serde_json::to_value(&self.sft),
             Stage::Dapo => serde_json::to_value(&self.dapo),
-            Stage::Eval => serde_json::to_value(&self.eval),
+            Stage::Eval => serde_json::to_value((&self.eval, &self.name)),
         };
         part.map_err(|e| Error::Config { field: stage.name().into(), problem: e.to_string(), hint: None })
     }

@@ -120,10 +120,12 @@ impl DapoTrainer<'_> {
         let mut guard = NonFiniteGuard::new("dapo", self.config.max_skipped, batch_dump);
         let progress = Progress::new("dapo", self.config.steps, cursor.step);
         let mut saved = Instant::now();
-        let mut best_score = cursor.extra["best"].as_f64();
+        // as bits: a score that changed on its way through JSON might be beaten by itself
+        let note = |best: Option<f64>| json!({ "best": best.map(f64::to_bits) });
+        let mut best_score = cursor.extra["best"].as_u64().map(f64::from_bits);
         if cursor.step == 0 && self.config.validate_every > 0 {
             best_score = self.measure(validate, &validation, &best, 0, None)?;
-            cursor.extra = json!({ "best": best_score });
+            cursor.extra = note(best_score);
         }
         while cursor.step < self.config.steps {
             if interrupted() {
@@ -139,7 +141,7 @@ impl DapoTrainer<'_> {
                 && (cursor.step % self.config.validate_every == 0 || cursor.step == self.config.steps);
             if due {
                 best_score = self.measure(validate, &validation, &best, cursor.step, best_score)?;
-                cursor.extra = json!({ "best": best_score });
+                cursor.extra = note(best_score);
             }
             if saved.elapsed().as_secs() >= self.config.checkpoint_seconds {
                 self.save(&optimizer, &cursor, &checkpoint)?;

@@ -17,6 +17,9 @@ use std::path::Path;
 
 const STATE: &str = "train_state.safetensors";
 
+/// The entry of its header that is no tensor.
+const PROGRESS: &str = "progress";
+
 /// Bytes of one weight file.
 const SHARD_BYTES: usize = 5 << 30;
 
@@ -32,6 +35,14 @@ pub struct Cursor {
     /// What a stage adds of its own.
     #[serde(default)]
     pub extra: Value,
+}
+
+/// What the training state holds beside tensors.
+#[derive(Serialize, Deserialize)]
+struct Progress {
+    cursor: Cursor,
+    /// Updates the optimiser has made.
+    updates: u64,
 }
 
 /// Everything a run needs to go on.
@@ -74,8 +85,10 @@ fn save_state(snapshot: &Snapshot, optimizer: &Optimizer, path: &Path) -> Result
             Ok((name.as_str(), view.map_err(|e| damaged(path, e))?))
         })
         .collect::<Result<_>>()?;
-    let cursor = serde_json::to_string(snapshot.cursor).map_err(|e| damaged(path, e))?;
-    let metadata = HashMap::from([("cursor".into(), cursor), ("updates".into(), optimizer.updates().to_string())]);
+    let progress = Progress { cursor: snapshot.cursor.clone(), updates: optimizer.updates() };
+    let progress = serde_json::to_string(&progress).map_err(|e| damaged(path, e))?;
+    // one key, as the order of several would differ from run to run
+    let metadata = HashMap::from([(PROGRESS.into(), progress)]);
     safetensors::serialize_to_file(views, Some(metadata), path).map_err(|e| damaged(path, e))
 }
 
@@ -98,11 +111,9 @@ pub fn restore(directory: &Path, model: &mut Qwen3, optimizer: &mut Optimizer) -
     let map = unsafe { Mmap::map(&file) }.map_err(Error::io(&path))?;
     let tensors = SafeTensors::deserialize(&map).map_err(|e| damaged(&path, e))?;
     let (_, header) = SafeTensors::read_metadata(&map).map_err(|e| damaged(&path, e))?;
-    let note = |key: &str| {
-        header.metadata().as_ref().and_then(|m| m.get(key)).ok_or_else(|| damaged(&path, format!("no {key}")))
-    };
-    let cursor: Cursor = serde_json::from_str(note("cursor")?).map_err(|e| damaged(&path, e))?;
-    let updates = note("updates")?.parse().map_err(|e| damaged(&path, e))?;
+    let noted = header.metadata().as_ref().and_then(|m| m.get(PROGRESS));
+    let noted = noted.ok_or_else(|| damaged(&path, format!("no {PROGRESS}")))?;
+    let progress: Progress = serde_json::from_str(noted).map_err(|e| damaged(&path, e))?;
 
     let mut moments = vec![];
     for param in model.params() {
@@ -113,11 +124,11 @@ pub fn restore(directory: &Path, model: &mut Qwen3, optimizer: &mut Optimizer) -
         };
         moments.push((read("m")?, read("v")?));
     }
-    optimizer.restore(moments, updates);
+    optimizer.restore(moments, progress.updates);
     for (param, saved) in model.params_mut().into_iter().zip(saved.params()) {
         param.value = saved.value.clone();
     }
-    Ok(Some(cursor))
+    Ok(Some(progress.cursor))
 }
 
 fn damaged(path: &Path, error: impl std::fmt::Display) -> Error {

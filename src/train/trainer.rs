@@ -13,7 +13,8 @@ use crate::tensor::{Tensor, stream};
 use crate::text::Tokenizer;
 use crate::{files, ops};
 use rand::seq::SliceRandom;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::path::Path;
 use std::time::Instant;
 
@@ -54,7 +55,7 @@ pub struct Trainer<'a> {
     pub directory: &'a Path,
 }
 
-/// One line of `metrics.jsonl`: means since the last line.
+/// One line of `metrics.jsonl`: means over the updates since the last line that were not skipped, null if all were.
 #[derive(Debug, Serialize)]
 struct Metrics {
     step: u64,
@@ -96,12 +97,12 @@ impl Trainer<'_> {
         let seen = |c: &Cursor| c.epoch * size as u64 + c.position as u64;
         let progress = Progress::new(self.stage, total, seen(&cursor));
         let mut saved = Instant::now();
-        let mut window = Window::new();
+        let mut window = Window::resume(cursor.extra.take(), &checkpoint)?;
         let finished = |c: &Cursor| seen(c) >= total || self.config.max_steps > 0 && c.step >= self.config.max_steps;
         let mut order = self.order(cursor.epoch, size);
         while !finished(&cursor) {
             if interrupted() {
-                save(&self.snapshot(&optimizer, &cursor), &checkpoint)?;
+                self.save(&optimizer, &mut cursor, &window, &checkpoint)?;
                 return Err(Error::Interrupted { stage: self.stage.into() });
             }
             let lr = schedule.at(seen(&cursor));
@@ -123,24 +124,27 @@ impl Trainer<'_> {
             }
             let Some(report) = report else { continue };
             guard.observe(cursor.step, report.applied, loss, report.grad_norm, &batch.ids)?;
-            window.add(loss, report.grad_norm, batch.ids.len());
+            if report.applied {
+                window.add(loss, report.grad_norm, batch.ids.len());
+            }
             progress.advance(seen(&cursor) - progress.position(), format_args!("loss {loss:.4} lr {lr:.2e}"));
             if cursor.step % LOG_EVERY == 0 || finished(&cursor) {
                 let epoch = seen(&cursor) as f64 / size as f64;
                 files::append_jsonl(&metrics, &window.close(cursor.step, epoch, lr, guard.skipped))?;
             }
             if saved.elapsed().as_secs() >= self.config.checkpoint_seconds {
-                save(&self.snapshot(&optimizer, &cursor), &checkpoint)?;
+                self.save(&optimizer, &mut cursor, &window, &checkpoint)?;
                 saved = Instant::now();
             }
         }
-        save(&self.snapshot(&optimizer, &cursor), &checkpoint)?;
+        self.save(&optimizer, &mut cursor, &window, &checkpoint)?;
         progress.finish(format_args!("{} updates, {} skipped", cursor.step, guard.skipped));
         Ok(cursor.step)
     }
 
-    fn snapshot<'s>(&'s self, optimizer: &'s Optimizer, cursor: &'s Cursor) -> Snapshot<'s> {
-        Snapshot { model: self.model, tokenizer: self.tokenizer, optimizer: Some(optimizer), cursor }
+    fn save(&self, optimizer: &Optimizer, cursor: &mut Cursor, window: &Window, directory: &Path) -> Result<()> {
+        cursor.extra = serde_json::to_value(window).expect("invariant: sums serialise");
+        save(&Snapshot { model: self.model, tokenizer: self.tokenizer, optimizer: Some(optimizer), cursor }, directory)
     }
 
     /// Examples of the whole run: all epochs, or as many as the step limit takes.
@@ -183,18 +187,45 @@ impl Trainer<'_> {
     }
 }
 
-/// Sums between two lines of metrics.
+/// Sums between two lines of metrics. They are part of a checkpoint, so that a resumed run writes the lines that it would
+/// have written.
+#[derive(Serialize, Deserialize)]
 struct Window {
-    since: Instant,
     updates: usize,
     loss: f64,
     grad_norm: f64,
     tokens: usize,
+    /// Rate of this process: neither the tokens before a resumption nor the time between count.
+    #[serde(skip, default = "Rate::new")]
+    rate: Rate,
+}
+
+struct Rate {
+    since: Instant,
+    tokens: usize,
+}
+
+impl Rate {
+    fn new() -> Rate {
+        Rate { since: Instant::now(), tokens: 0 }
+    }
 }
 
 impl Window {
     fn new() -> Window {
-        Window { since: Instant::now(), updates: 0, loss: 0.0, grad_norm: 0.0, tokens: 0 }
+        Window { updates: 0, loss: 0.0, grad_norm: 0.0, tokens: 0, rate: Rate::new() }
+    }
+
+    /// The sums of a checkpoint, or none yet.
+    fn resume(saved: Value, checkpoint: &Path) -> Result<Window> {
+        if saved.is_null() {
+            return Ok(Window::new());
+        }
+        serde_json::from_value(saved).map_err(|e| Error::Weights {
+            path: checkpoint.into(),
+            tensor: "training state".into(),
+            problem: format!("damaged: {e}"),
+        })
     }
 
     fn add(&mut self, loss: f64, grad_norm: f64, tokens: usize) {
@@ -202,11 +233,11 @@ impl Window {
         self.loss += loss;
         self.grad_norm += grad_norm;
         self.tokens += tokens;
+        self.rate.tokens += tokens;
     }
 
     fn close(&mut self, step: u64, epoch: f64, lr: f64, skipped: u64) -> Metrics {
-        let n = self.updates.max(1) as f64;
-        let tokens_per_s = self.tokens as f64 / self.since.elapsed().as_secs_f64();
+        let n = self.updates as f64;
         let line = Metrics {
             step,
             epoch,
@@ -214,7 +245,7 @@ impl Window {
             lr,
             grad_norm: self.grad_norm / n,
             tokens: self.tokens,
-            tokens_per_s,
+            tokens_per_s: self.rate.tokens as f64 / self.rate.since.elapsed().as_secs_f64(),
             skipped,
         };
         *self = Window::new();
