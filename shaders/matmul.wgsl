@@ -5,7 +5,8 @@
 //   tiled   workgroup = TILE x TILE of c, 16 x 16 invocations of 8 x 8 (or 4 x 4) each, K in steps of 16 through
 //           workgroup memory, the next step's loads in flight during the products
 //   direct  for small vectors and no workgroup memory: workgroup = 8 rows by 4 WG columns, row loads uniform
-//   math    f32, one running sum per element over k in order
+//   few_rows  for a few rows against the rows of b: workgroup = 4 x 4 of c, lanes along k
+//   math    f32; a batch may also be slices of one sum of sum_k products, k to a slice, the last one shorter
 //   uses    common/grid.wgsl
 struct Params {
     m: u32, n: u32, k: u32, batch: u32,
@@ -13,6 +14,7 @@ struct Params {
     a_start: u32, b_start: u32, c_start: u32,
     a_stride: u32, b_stride: u32, c_stride: u32,
     accumulate: u32,
+    sum_k: u32,
 }
 var<immediate> p: Params;
 
@@ -23,29 +25,29 @@ var<immediate> p: Params;
 override A_ROWS_ARE_K: bool = false;
 override B_ROWS_ARE_N: bool = false;
 
-fn load_a(start: u32, i: u32, l: u32) -> f32 {
+fn load_a(at: Place, i: u32, l: u32) -> f32 {
     var x = 0.0;
-    if (i < p.m && l < p.k) {
-        if (A_ROWS_ARE_K) { x = a[start + l * p.lda + i]; } else { x = a[start + i * p.lda + l]; }
+    if (i < p.m && l < at.k) {
+        if (A_ROWS_ARE_K) { x = a[at.a + l * p.lda + i]; } else { x = a[at.a + i * p.lda + l]; }
     }
     return x;
 }
 
-fn load_b(start: u32, l: u32, j: u32) -> f32 {
+fn load_b(at: Place, l: u32, j: u32) -> f32 {
     var x = 0.0;
-    if (j < p.n && l < p.k) {
-        if (B_ROWS_ARE_N) { x = b[start + j * p.ldb + l]; } else { x = b[start + l * p.ldb + j]; }
+    if (j < p.n && l < at.k) {
+        if (B_ROWS_ARE_N) { x = b[at.b + j * p.ldb + l]; } else { x = b[at.b + l * p.ldb + j]; }
     }
     return x;
 }
 
 // four rows of a, or four columns of b, at one l
-fn load_a4(start: u32, i: u32, l: u32) -> vec4<f32> {
-    return vec4(load_a(start, i, l), load_a(start, i + 1u, l), load_a(start, i + 2u, l), load_a(start, i + 3u, l));
+fn load_a4(at: Place, i: u32, l: u32) -> vec4<f32> {
+    return vec4(load_a(at, i, l), load_a(at, i + 1u, l), load_a(at, i + 2u, l), load_a(at, i + 3u, l));
 }
 
-fn load_b4(start: u32, l: u32, j: u32) -> vec4<f32> {
-    return vec4(load_b(start, l, j), load_b(start, l, j + 1u), load_b(start, l, j + 2u), load_b(start, l, j + 3u));
+fn load_b4(at: Place, l: u32, j: u32) -> vec4<f32> {
+    return vec4(load_b(at, l, j), load_b(at, l, j + 1u), load_b(at, l, j + 2u), load_b(at, l, j + 3u));
 }
 
 fn store(start: u32, i: u32, j: u32, x: f32) {
@@ -63,7 +65,7 @@ fn store4(start: u32, i: u32, j: u32, x: vec4<f32>) {
 }
 
 // Which tile of which matrix a workgroup computes; rows vary fastest, so that neighbours share columns of b.
-struct Place { a: u32, b: u32, c: u32, i: u32, j: u32, inside: bool }
+struct Place { a: u32, b: u32, c: u32, i: u32, j: u32, k: u32, inside: bool }
 
 fn place(group: u32, rows: u32, cols: u32) -> Place {
     let across = (p.m + rows - 1u) / rows;
@@ -77,6 +79,7 @@ fn place(group: u32, rows: u32, cols: u32) -> Place {
     at.i = tile % across * rows;
     at.j = tile / across * cols;
     at.inside = matrix < p.batch;
+    if (at.inside) { at.k = min(p.k, p.sum_k - matrix * p.k); }
     return at;
 }
 
@@ -111,11 +114,11 @@ fn tiled_128(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) g
     var r4 = vec4(0.0); var r5 = vec4(0.0); var r6 = vec4(0.0); var r7 = vec4(0.0);
     var s0 = vec4(0.0); var s1 = vec4(0.0); var s2 = vec4(0.0); var s3 = vec4(0.0);
     var s4 = vec4(0.0); var s5 = vec4(0.0); var s6 = vec4(0.0); var s7 = vec4(0.0);
-    var na0 = load_a4(at.a, at.i + 4u * a0.y, a0.x);
-    var na1 = load_a4(at.a, at.i + 4u * a1.y, a1.x);
-    var nb0 = load_b4(at.b, b0.x, at.j + 4u * b0.y);
-    var nb1 = load_b4(at.b, b1.x, at.j + 4u * b1.y);
-    for (var l = 0u; l < p.k; l += STEP) {
+    var na0 = load_a4(at, at.i + 4u * a0.y, a0.x);
+    var na1 = load_a4(at, at.i + 4u * a1.y, a1.x);
+    var nb0 = load_b4(at, b0.x, at.j + 4u * b0.y);
+    var nb1 = load_b4(at, b1.x, at.j + 4u * b1.y);
+    for (var l = 0u; l < at.k; l += STEP) {
         workgroupBarrier();
         a_large[a0.x * PITCH_LARGE + a0.y] = na0;
         a_large[a1.x * PITCH_LARGE + a1.y] = na1;
@@ -123,11 +126,11 @@ fn tiled_128(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) g
         b_large[b1.x * PITCH_LARGE + b1.y] = nb1;
         workgroupBarrier();
         let next = l + STEP;
-        if (next < p.k) {
-            na0 = load_a4(at.a, at.i + 4u * a0.y, next + a0.x);
-            na1 = load_a4(at.a, at.i + 4u * a1.y, next + a1.x);
-            nb0 = load_b4(at.b, next + b0.x, at.j + 4u * b0.y);
-            nb1 = load_b4(at.b, next + b1.x, at.j + 4u * b1.y);
+        if (next < at.k) {
+            na0 = load_a4(at, at.i + 4u * a0.y, next + a0.x);
+            na1 = load_a4(at, at.i + 4u * a1.y, next + a1.x);
+            nb0 = load_b4(at, next + b0.x, at.j + 4u * b0.y);
+            nb1 = load_b4(at, next + b1.x, at.j + 4u * b1.y);
         }
         for (var e = 0u; e < STEP; e++) {
             let x0 = a_large[e * PITCH_LARGE + ty];
@@ -166,17 +169,17 @@ fn tiled_64(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
     let ty = lane / 16u;
     let tx = lane % 16u;
     var r0 = vec4(0.0); var r1 = vec4(0.0); var r2 = vec4(0.0); var r3 = vec4(0.0);
-    var na = load_a4(at.a, at.i + 4u * a0.y, a0.x);
-    var nb = load_b4(at.b, b0.x, at.j + 4u * b0.y);
-    for (var l = 0u; l < p.k; l += STEP) {
+    var na = load_a4(at, at.i + 4u * a0.y, a0.x);
+    var nb = load_b4(at, b0.x, at.j + 4u * b0.y);
+    for (var l = 0u; l < at.k; l += STEP) {
         workgroupBarrier();
         a_tile[a0.x * PITCH + a0.y] = na;
         b_tile[b0.x * PITCH + b0.y] = nb;
         workgroupBarrier();
         let next = l + STEP;
-        if (next < p.k) {
-            na = load_a4(at.a, at.i + 4u * a0.y, next + a0.x);
-            nb = load_b4(at.b, next + b0.x, at.j + 4u * b0.y);
+        if (next < at.k) {
+            na = load_a4(at, at.i + 4u * a0.y, next + a0.x);
+            nb = load_b4(at, next + b0.x, at.j + 4u * b0.y);
         }
         for (var e = 0u; e < STEP; e++) {
             let x = a_tile[e * PITCH + ty];
@@ -216,7 +219,7 @@ fn direct(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     let b_step = select(p.ldb, 1u, B_ROWS_ARE_N);
     var r0 = vec4(0.0); var r1 = vec4(0.0); var r2 = vec4(0.0); var r3 = vec4(0.0);
     var r4 = vec4(0.0); var r5 = vec4(0.0); var r6 = vec4(0.0); var r7 = vec4(0.0);
-    for (var l = 0u; l < p.k; l++) {
+    for (var l = 0u; l < at.k; l++) {
         let t = l * b_step;
         let y = vec4(b[starts.x + t], b[starts.y + t], b[starts.z + t], b[starts.w + t]);
         let s = l * a_step;
@@ -237,4 +240,38 @@ fn direct(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     store4(at.c, at.i + 5u, j, r5);
     store4(at.c, at.i + 6u, j, r6);
     store4(at.c, at.i + 7u, j, r7);
+}
+
+const FEW_LANES: u32 = 64u;
+var<workgroup> sums: array<vec4<f32>, 4u * FEW_LANES>;
+
+@compute @workgroup_size(FEW_LANES)
+fn few_rows(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+            @builtin(local_invocation_index) lane: u32) {
+    let at = place(group_index(group, groups), 4u, 4u);
+    if (!at.inside) { return; }
+    var r0 = vec4(0.0); var r1 = vec4(0.0); var r2 = vec4(0.0); var r3 = vec4(0.0);
+    for (var l = lane; l < at.k; l += FEW_LANES) {
+        let x = load_a4(at, at.i, l);
+        let y = load_b4(at, l, at.j);
+        r0 = fma(vec4(x.x), y, r0);
+        r1 = fma(vec4(x.y), y, r1);
+        r2 = fma(vec4(x.z), y, r2);
+        r3 = fma(vec4(x.w), y, r3);
+    }
+    sums[lane] = r0;
+    sums[FEW_LANES + lane] = r1;
+    sums[2u * FEW_LANES + lane] = r2;
+    sums[3u * FEW_LANES + lane] = r3;
+    workgroupBarrier();
+    for (var half = FEW_LANES / 2u; half > 0u; half = half / 2u) {
+        if (lane < half) {
+            for (var r = 0u; r < 4u; r++) {
+                let to = r * FEW_LANES + lane;
+                sums[to] = sums[to] + sums[to + half];
+            }
+        }
+        workgroupBarrier();
+    }
+    if (lane < 4u) { store4(at.c, at.i + lane, at.j, sums[lane * FEW_LANES]); }
 }

@@ -39,8 +39,7 @@ pub fn matmul<T: Real>(c: &mut [T], a: &[T], b: &[T], spec: &Matmul, accumulate:
 
 fn product<T: Real>(c: &mut [T], a: &[T], b: &[T], spec: &Matmul, accumulate: bool, parallel: bool) {
     let Matmul { m, n, k, layout, .. } = *spec;
-    // `gemm` has a loop of its own for one row, which reads the matrix once
-    if layout == Layout::Nt && (2..=thin::ROWS).contains(&m.min(n)) {
+    if layout == Layout::Nt && thin::pays(m, n, k) {
         return thin::product(c, a, b, [m, n, k], accumulate, parallel);
     }
     let product = Product::new(c, a, b, spec, accumulate);

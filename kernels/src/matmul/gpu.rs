@@ -1,108 +1,32 @@
-//! Matrix products: plain, with either operand transposed, batched, into a part of a larger matrix.
+//! Products on a GPU: which kernel, in which pieces.
 
-mod cpu;
-mod thin;
-
-use crate::buffer::{ALIGNMENT, Buffer, Dtype, Float};
-use crate::device::{Access, Constant, Device, Gpu, Kernel};
+use super::{Layout, Matmul, OP, check};
+use crate::buffer::{ALIGNMENT, Buffer, Dtype};
+use crate::device::{Access, Constant, Gpu, Kernel};
 use crate::error::{Error, Result};
+use crate::reduce;
 use std::ops::Range;
 
-const SOURCES: &[&str] = &[include_str!("../../shaders/common/grid.wgsl"), include_str!("../../shaders/matmul.wgsl")];
+const SOURCES: &[&str] =
+    &[include_str!("../../../shaders/common/grid.wgsl"), include_str!("../../../shaders/matmul.wgsl")];
 
-/// Which operand is stored transposed. The names are those of BLAS: c = op(a) op(b).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
-    /// `a` (m, k), `b` (k, n).
-    Nn,
-    /// `a` (m, k), `b` (n, k): `c = a bᵀ`.
-    Nt,
-    /// `a` (k, m), `b` (k, n): `c = aᵀ b`.
-    Tn,
-}
-
-/// Sizes of a product `c (m, n) = op(a) op(b)` over k, for each of `batch` matrices that lie one after the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Matmul {
-    /// Matrices in each operand.
-    pub batch: usize,
-    /// Rows of c.
-    pub m: usize,
-    /// Columns of c.
-    pub n: usize,
-    /// Length of the sums.
-    pub k: usize,
-    /// How `a` and `b` are stored.
-    pub layout: Layout,
-}
-
-impl Matmul {
-    /// One product of these sizes.
-    pub fn one(layout: Layout, m: usize, n: usize, k: usize) -> Matmul {
-        Matmul { batch: 1, m, n, k, layout }
-    }
-}
-
-/// `op(a) op(b)` for every matrix of the batch.
-///
-/// Shapes: `a`, `b` as [`Layout`] says with B before, result (B, m, n). Dtypes: f32; f64 on the CPU.
-/// Errors: `Shape`, `Dtype`, `DeviceMismatch`.
-pub fn matmul(a: &Buffer, b: &Buffer, spec: &Matmul) -> Result<Buffer> {
-    let mut c = Buffer::uninit(a.device(), OP, a.dtype(), spec.batch * spec.m * spec.n)?;
-    matmul_into(&mut c, 0, a, b, spec, false)?;
-    Ok(c)
-}
-
-/// Writes `op(a) op(b)` to the elements of `c` from `offset` on, or adds it to them. Rows r0.. of a matrix with n
-/// columns start at `r0 * n`.
-///
-/// Shapes: `a`, `b` as [`Layout`] says with B before, the part of `c` (B, m, n). Dtypes: f32; f64 on the CPU.
-/// Errors: `Shape` if an operand has another size or `c` ends before the result; `Dtype`, `DeviceMismatch`.
-pub fn matmul_into(
-    c: &mut Buffer,
-    offset: usize,
-    a: &Buffer,
-    b: &Buffer,
-    spec: &Matmul,
-    accumulate: bool,
-) -> Result<()> {
+/// `op(a) op(b)` to c from element `offset` on; sizes are checked, c is held alone.
+pub fn matmul(gpu: &Gpu, [a, b, c]: [&Buffer; 3], offset: usize, spec: &Matmul, accumulate: bool) -> Result<()> {
     let Matmul { batch, m, n, k, .. } = *spec;
-    c.device().expect_all(OP, &[a, b])?;
-    a.expect_len(OP, "a", batch * m * k)?;
-    b.expect_len(OP, "b", batch * k * n)?;
-    a.expect_dtype(OP, "a", c.dtype())?;
-    b.expect_dtype(OP, "b", c.dtype())?;
-    if offset + batch * m * n > c.len() {
-        let problem = format!("({batch}, {m}, {n}) from element {offset} on ends past c, which has {}", c.len());
-        return Err(Error::shape(OP, problem));
-    }
-    if batch * m * n == 0 {
-        return Ok(());
-    }
-    match c.device().clone() {
-        Device::Cpu => {
-            let part = offset..offset + batch * m * n;
-            match c.expect_float(OP, "c")? {
-                Float::Single => {
-                    cpu::matmul::<f32>(&mut c.as_mut_slice()[part], a.as_slice(), b.as_slice(), spec, accumulate)
-                }
-                Float::Double => {
-                    cpu::matmul::<f64>(&mut c.as_mut_slice()[part], a.as_slice(), b.as_slice(), spec, accumulate)
-                }
-            }
-            Ok(())
-        }
-        Device::Gpu(gpu) => {
-            c.expect_dtype(OP, "c", Dtype::F32)?;
-            c.make_unique(OP)?;
-            let method = method(spec, gpu.small_simd());
-            let product = Product { gpu: &gpu, a, b, c, offset, spec, method, limit: gpu.max_binding() };
-            product.run(&Piece { batch: 0..batch, m: 0..m, n: 0..n, k: 0..k, accumulate })
-        }
-    }
+    let method = method(spec, gpu.small_simd());
+    let product = Product { gpu, a, b, c, offset, spec, method, limit: gpu.max_binding() };
+    product.run(&Piece { batch: 0..batch, m: 0..m, n: 0..n, k: 0..k, accumulate })
 }
 
-const OP: &str = "matmul";
+/// `op(a) op(b)` with its sums made in slices, if there are too few of them to keep the GPU busy otherwise.
+pub fn in_slices_if_few(gpu: &Gpu, a: &Buffer, b: &Buffer, spec: &Matmul) -> Result<Option<Buffer>> {
+    let slices = slices(spec, gpu.small_simd(), gpu.max_binding());
+    if slices < 2 {
+        return Ok(None);
+    }
+    let length = spec.k.div_ceil(slices).next_multiple_of(16);
+    in_slices(gpu, a, b, spec, Method::Tiled64, length).map(Some)
+}
 
 /// The ways to compute a product on a GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +37,8 @@ enum Method {
     Tiled64,
     /// In registers, 8 x 64 of c per workgroup of 16.
     Direct,
+    /// Lanes along k, 4 x 4 of c per workgroup of 64: for few rows against the rows of b.
+    FewRows,
 }
 
 impl Method {
@@ -122,6 +48,7 @@ impl Method {
             Method::Tiled128 => (128, 128),
             Method::Tiled64 => (64, 64),
             Method::Direct => (8, 64),
+            Method::FewRows => (4, 4),
         }
     }
 
@@ -130,15 +57,56 @@ impl Method {
     }
 }
 
-/// Workgroups that keep a large GPU busy: fewer large tiles than this, and small ones are faster.
+/// Workgroups that keep a large GPU busy: with fewer large tiles than this, smaller ones are faster.
 const BUSY: usize = 128;
+/// Rows up to which tiles of 64 rows would be mostly empty.
+const FEW: usize = 16;
+/// Products of a slice of a sum at least.
+const SLICE: usize = 256;
 
 fn method(spec: &Matmul, small_simd: bool) -> Method {
+    let Matmul { batch, m, n, layout, .. } = *spec;
     if small_simd {
-        return Method::Direct;
+        Method::Direct
+    } else if layout == Layout::Nt && m <= FEW {
+        Method::FewRows
+    } else if m > 64 && n > 64 && batch * m.div_ceil(128) * n.div_ceil(128) >= BUSY {
+        Method::Tiled128
+    } else {
+        Method::Tiled64
     }
-    let tiles = spec.batch * spec.m.div_ceil(128) * spec.n.div_ceil(128);
-    if tiles >= BUSY && spec.m > 64 && spec.n > 64 { Method::Tiled128 } else { Method::Tiled64 }
+}
+
+/// In how many slices the sums of a product with few results are made side by side, as those of weight gradients are.
+fn slices(spec: &Matmul, small_simd: bool, limit: u64) -> usize {
+    let Matmul { batch, m, n, k, .. } = *spec;
+    let tiles = m.div_ceil(64) * n.div_ceil(64);
+    if batch != 1 || tiles == 0 || method(spec, small_simd) != Method::Tiled64 {
+        return 1;
+    }
+    let slices = (2 * BUSY / tiles).min(k / SLICE);
+    let longest = (m * k).max(k * n).max(slices * m * n);
+    if (longest * 4) as u64 + ALIGNMENT > limit { 1 } else { slices.max(1) }
+}
+
+/// A single product whose sums are made in slices of `length` terms, which are then added up in order.
+fn in_slices(gpu: &Gpu, a: &Buffer, b: &Buffer, spec: &Matmul, method: Method, length: usize) -> Result<Buffer> {
+    let Matmul { m, n, k, layout, .. } = *spec;
+    check(a, b, spec)?;
+    a.expect_dtype(OP, "a", Dtype::F32)?;
+    let slices = k.div_ceil(length);
+    let partial = Buffer::uninit(a.device(), OP, Dtype::F32, slices * m * n)?;
+    let product = Product { gpu, a, b, c: &partial, offset: 0, spec, method, limit: gpu.max_binding() };
+    let whole = Piece { batch: 0..1, m: 0..m, n: 0..n, k: 0..k, accumulate: false };
+    let mut spans = product.spans(&whole);
+    spans[2].elements.end = partial.len();
+    let strides = [
+        if layout == Layout::Tn { length * m } else { length },
+        if layout == Layout::Nt { length } else { length * n },
+        m * n,
+    ];
+    product.dispatch(&whole, &spans, Terms { matrices: slices, length, strides })?;
+    reduce::column_sum(&partial, slices, m * n)
 }
 
 const fn constants(a_rows_are_k: f64, b_rows_are_n: f64) -> [Constant; 2] {
@@ -157,7 +125,7 @@ const fn kernel(name: &'static str, entry: &'static str, constants: &'static [Co
 }
 
 /// By method, then by layout.
-pub(crate) static KERNELS: [[Kernel; 3]; 3] = [
+pub(crate) static KERNELS: [[Kernel; 3]; 4] = [
     [
         kernel("matmul.tiled_128.nn", "tiled_128", NN),
         kernel("matmul.tiled_128.nt", "tiled_128", NT),
@@ -172,6 +140,11 @@ pub(crate) static KERNELS: [[Kernel; 3]; 3] = [
         kernel("matmul.direct.nn", "direct", NN),
         kernel("matmul.direct.nt", "direct", NT),
         kernel("matmul.direct.tn", "direct", TN),
+    ],
+    [
+        kernel("matmul.few_rows.nn", "few_rows", NN),
+        kernel("matmul.few_rows.nt", "few_rows", NT),
+        kernel("matmul.few_rows.tn", "few_rows", TN),
     ],
 ];
 
@@ -192,6 +165,7 @@ struct Params {
     b_stride: u32,
     c_stride: u32,
     accumulate: u32,
+    sum_k: u32,
 }
 
 /// A product on a GPU, run in pieces whose operands fit the adapter's bindings.
@@ -214,6 +188,15 @@ struct Piece {
     n: Range<usize>,
     k: Range<usize>,
     accumulate: bool,
+}
+
+/// The matrices of one dispatch: those of a batch, or slices of the sums of one product.
+struct Terms {
+    matrices: usize,
+    /// Terms of each sum; the last slice may have fewer.
+    length: usize,
+    /// Elements from one matrix to the next in a, b and c.
+    strides: [usize; 3],
 }
 
 /// Elements of an operand a piece touches, from the first to the last, and its row length.
@@ -242,7 +225,9 @@ impl Product<'_> {
         let spans = self.spans(piece);
         let bytes = |span: &Span| (span.elements.len() * 4) as u64 + ALIGNMENT;
         let Some(long) = spans.iter().position(|span| bytes(span) > self.limit) else {
-            return self.dispatch(piece, &spans);
+            let Matmul { m, n, k, .. } = *self.spec;
+            let strides = [m * k, k * n, m * n];
+            return self.dispatch(piece, &spans, Terms { matrices: piece.batch.len(), length: piece.k.len(), strides });
         };
         let (mut first, mut second) = (piece.clone(), piece.clone());
         let halve = |first: &mut Range<usize>, second: &mut Range<usize>| {
@@ -268,32 +253,33 @@ impl Product<'_> {
         self.run(&second)
     }
 
-    fn dispatch(&self, piece: &Piece, spans: &[Span; 3]) -> Result<()> {
-        let Matmul { m, n, k, .. } = *self.spec;
+    fn dispatch(&self, piece: &Piece, spans: &[Span; 3], terms: Terms) -> Result<()> {
         let [a, b, c] = spans;
-        let ((a_bind, a_start), (b_bind, b_start), (c_bind, c_start)) = (
-            self.a.bind_aligned(a.elements.clone()),
-            self.b.bind_aligned(b.elements.clone()),
-            self.c.bind_aligned(c.elements.clone()),
-        );
+        let (a_bind, a_start) = self.a.bind_aligned(a.elements.clone());
+        let (b_bind, b_start) = self.b.bind_aligned(b.elements.clone());
+        let (c_bind, c_start) = self.c.bind_aligned(c.elements.clone());
+        let [a_stride, b_stride, c_stride] = terms.strides.map(|s| s as u32);
+        // the terms of all matrices of a batch: each then has its own length
+        let all = if piece.batch.len() == 1 { piece.k.len() } else { terms.matrices * terms.length };
         let params = Params {
             m: piece.m.len() as u32,
             n: piece.n.len() as u32,
-            k: piece.k.len() as u32,
-            batch: piece.batch.len() as u32,
+            k: terms.length as u32,
+            batch: terms.matrices as u32,
             lda: a.row as u32,
             ldb: b.row as u32,
             ldc: c.row as u32,
             a_start,
             b_start,
             c_start,
-            a_stride: (m * k) as u32,
-            b_stride: (k * n) as u32,
-            c_stride: (m * n) as u32,
+            a_stride,
+            b_stride,
+            c_stride,
             accumulate: piece.accumulate as u32,
+            sum_k: all as u32,
         };
         let (rows, cols) = self.method.tile();
-        let groups = piece.batch.len() * piece.m.len().div_ceil(rows) * piece.n.len().div_ceil(cols);
+        let groups = terms.matrices * piece.m.len().div_ceil(rows) * piece.n.len().div_ceil(cols);
         let kernel = self.method.kernel(self.spec.layout);
         self.gpu.run(kernel, &[a_bind, b_bind, c_bind], &params, groups as u64)
     }
@@ -301,83 +287,15 @@ impl Product<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{LAYOUTS, operands, plain};
     use super::*;
-    use crate::check::{gpu, numbers};
-
-    const LAYOUTS: [Layout; 3] = [Layout::Nn, Layout::Nt, Layout::Tn];
-
-    /// The definition, in f64.
-    fn plain(a: &[f64], b: &[f64], spec: &Matmul) -> Vec<f64> {
-        let Matmul { batch, m, n, k, layout } = *spec;
-        let mut c = vec![];
-        for t in 0..batch {
-            let (a, b) = (&a[t * m * k..], &b[t * k * n..]);
-            let at = |i: usize, l: usize| if layout == Layout::Tn { a[l * m + i] } else { a[i * k + l] };
-            let bt = |l: usize, j: usize| if layout == Layout::Nt { b[j * k + l] } else { b[l * n + j] };
-            for i in 0..m {
-                c.extend((0..n).map(|j| (0..k).map(|l| at(i, l) * bt(l, j)).sum::<f64>()));
-            }
-        }
-        c
-    }
-
-    fn operands(spec: &Matmul) -> (Vec<f64>, Vec<f64>) {
-        (numbers(1, spec.batch * spec.m * spec.k), numbers(2, spec.batch * spec.k * spec.n))
-    }
-
-    #[test]
-    fn every_layout_is_the_definition() {
-        for (batch, m, n, k) in [
-            (1, 1, 1, 1),
-            (3, 5, 7, 9),
-            (2, 1, 33, 17),
-            (1, 130, 65, 70),
-            (40, 8, 8, 8),
-            (1, 200, 150, 600),
-            (1, 3, 900, 500),
-        ] {
-            for layout in LAYOUTS {
-                let spec = Matmul { batch, m, n, k, layout };
-                let (a, b) = operands(&spec);
-                let upload = |x: &[f64]| Buffer::from_slice(&Device::Cpu, x).unwrap();
-                let c = matmul(&upload(&a), &upload(&b), &spec).unwrap().to_vec::<f64>().unwrap();
-                for (found, expected) in c.iter().zip(plain(&a, &b, &spec)) {
-                    assert!((found - expected).abs() < 1e-12, "{spec:?}: {found} for {expected}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn writes_its_part_of_c_only_and_accumulates() {
-        let upload = |x: &[f64]| Buffer::from_slice(&Device::Cpu, x).unwrap();
-        let spec = Matmul::one(Layout::Nn, 1, 2, 2);
-        let (a, b) = (upload(&[1.0, 2.0]), upload(&[3.0, 4.0, 5.0, 6.0]));
-        let mut c = upload(&[9.0; 5]);
-        matmul_into(&mut c, 2, &a, &b, &spec, false).unwrap();
-        assert_eq!(c.to_vec::<f64>().unwrap(), [9.0, 9.0, 13.0, 16.0, 9.0]);
-        matmul_into(&mut c, 2, &a, &b, &spec, true).unwrap();
-        assert_eq!(c.to_vec::<f64>().unwrap(), [9.0, 9.0, 26.0, 32.0, 9.0]);
-        let message = matmul_into(&mut c, 4, &a, &b, &spec, true).unwrap_err().to_string();
-        assert_eq!(message, "matmul: (1, 1, 2) from element 4 on ends past c, which has 5");
-    }
-
-    #[test]
-    fn an_empty_sum_is_zero_or_leaves_c() {
-        let empty = Buffer::from_slice::<f32>(&Device::Cpu, &[]).unwrap();
-        let spec = Matmul::one(Layout::Nt, 2, 2, 0);
-        let mut c = Buffer::from_slice(&Device::Cpu, &[1.0f32; 4]).unwrap();
-        matmul_into(&mut c, 0, &empty, &empty, &spec, true).unwrap();
-        assert_eq!(c.to_vec::<f32>().unwrap(), [1.0; 4]);
-        matmul_into(&mut c, 0, &empty, &empty, &spec, false).unwrap();
-        assert_eq!(c.to_vec::<f32>().unwrap(), [0.0; 4]);
-    }
+    use crate::check::gpu;
 
     /// Every method on whatever adapter is here, in one piece and in as many as a small binding limit makes.
     #[test]
     fn every_gpu_method_is_the_definition_whole_and_in_pieces() {
         let Some((device, gpu)) = gpu("matmul") else { return };
-        for method in [Method::Tiled128, Method::Tiled64, Method::Direct] {
+        for method in [Method::Tiled128, Method::Tiled64, Method::Direct, Method::FewRows] {
             for layout in LAYOUTS {
                 for (spec, limit) in [
                     (Matmul { batch: 2, m: 131, n: 67, k: 35, layout }, gpu.max_binding()),
@@ -407,5 +325,36 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn sums_in_slices_are_the_definition() {
+        let Some((device, gpu)) = gpu("matmul") else { return };
+        for layout in LAYOUTS {
+            let spec = Matmul::one(layout, 5, 9, 70);
+            let (a, b) = operands(&spec);
+            let expected = plain(&a, &b, &spec);
+            let upload = |x: &[f64]| {
+                let x: Vec<f32> = x.iter().map(|&x| x as f32).collect();
+                Buffer::from_slice(&device, &x).unwrap()
+            };
+            // the last slice is shorter
+            let c = in_slices(&gpu, &upload(&a), &upload(&b), &spec, Method::Tiled64, 32).unwrap();
+            for (found, expected) in c.to_vec::<f32>().unwrap().iter().zip(&expected) {
+                assert!((*found as f64 - expected).abs() < 1e-5, "{layout:?}: {found} for {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn few_results_of_long_sums_are_sliced_and_nothing_else_is() {
+        let one = |m, n, k| Matmul::one(Layout::Tn, m, n, k);
+        assert_eq!(slices(&one(256, 768, 2048), false, 1 << 30), 5);
+        assert_eq!(slices(&one(256, 256, 1 << 20), false, 1 << 31), 16);
+        assert_eq!(slices(&one(4096, 4096, 2048), false, 1 << 31), 1);
+        assert_eq!(slices(&one(256, 256, 256), false, 1 << 30), 1);
+        assert_eq!(slices(&one(256, 768, 2048), true, 1 << 30), 1);
+        // an operand past the binding limit is split instead
+        assert_eq!(slices(&one(256, 768, 2048), false, 1 << 20), 1);
     }
 }

@@ -1,0 +1,194 @@
+//! Matrix products: plain, with either operand transposed, batched, into a part of a larger matrix.
+//!
+//! - the CPU twin (`cpu.rs`), and its way with few rows (`thin.rs`)
+//! - the GPU's kernels and the choice between them (`gpu.rs`)
+
+mod cpu;
+mod gpu;
+mod thin;
+
+pub(crate) use gpu::KERNELS;
+
+use crate::buffer::{Buffer, Dtype, Float};
+use crate::device::Device;
+use crate::error::{Error, Result};
+
+/// Which operand is stored transposed. The names are those of BLAS: c = op(a) op(b).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// `a` (m, k), `b` (k, n).
+    Nn,
+    /// `a` (m, k), `b` (n, k): `c = a bᵀ`.
+    Nt,
+    /// `a` (k, m), `b` (k, n): `c = aᵀ b`.
+    Tn,
+}
+
+/// Sizes of a product `c (m, n) = op(a) op(b)` over k, for each of `batch` matrices that lie one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Matmul {
+    /// Matrices in each operand.
+    pub batch: usize,
+    /// Rows of c.
+    pub m: usize,
+    /// Columns of c.
+    pub n: usize,
+    /// Length of the sums.
+    pub k: usize,
+    /// How `a` and `b` are stored.
+    pub layout: Layout,
+}
+
+impl Matmul {
+    /// One product of these sizes.
+    pub fn one(layout: Layout, m: usize, n: usize, k: usize) -> Matmul {
+        Matmul { batch: 1, m, n, k, layout }
+    }
+}
+
+/// `op(a) op(b)` for every matrix of the batch.
+///
+/// Shapes: `a`, `b` as [`Layout`] says with B before, result (B, m, n). Dtypes: f32; f64 on the CPU.
+/// Errors: `Shape`, `Dtype`, `DeviceMismatch`.
+pub fn matmul(a: &Buffer, b: &Buffer, spec: &Matmul) -> Result<Buffer> {
+    if let Device::Gpu(gpu) = a.device()
+        && let Some(c) = gpu::in_slices_if_few(gpu, a, b, spec)?
+    {
+        return Ok(c);
+    }
+    let mut c = Buffer::uninit(a.device(), OP, a.dtype(), spec.batch * spec.m * spec.n)?;
+    matmul_into(&mut c, 0, a, b, spec, false)?;
+    Ok(c)
+}
+
+/// Writes `op(a) op(b)` to the elements of `c` from `offset` on, or adds it to them. Rows r0.. of a matrix with n
+/// columns start at `r0 * n`.
+///
+/// Shapes: `a`, `b` as [`Layout`] says with B before, the part of `c` (B, m, n). Dtypes: f32; f64 on the CPU.
+/// Errors: `Shape` if an operand has another size or `c` ends before the result; `Dtype`, `DeviceMismatch`.
+pub fn matmul_into(
+    c: &mut Buffer,
+    offset: usize,
+    a: &Buffer,
+    b: &Buffer,
+    spec: &Matmul,
+    accumulate: bool,
+) -> Result<()> {
+    let Matmul { batch, m, n, .. } = *spec;
+    a.expect_dtype(OP, "a", c.dtype())?;
+    check(a, b, spec)?;
+    a.device().expect_all(OP, &[c])?;
+    if offset + batch * m * n > c.len() {
+        let problem = format!("({batch}, {m}, {n}) from element {offset} on ends past c, which has {}", c.len());
+        return Err(Error::shape(OP, problem));
+    }
+    if batch * m * n == 0 {
+        return Ok(());
+    }
+    match c.device().clone() {
+        Device::Cpu => {
+            let part = offset..offset + batch * m * n;
+            match c.expect_float(OP, "c")? {
+                Float::Single => {
+                    cpu::matmul::<f32>(&mut c.as_mut_slice()[part], a.as_slice(), b.as_slice(), spec, accumulate)
+                }
+                Float::Double => {
+                    cpu::matmul::<f64>(&mut c.as_mut_slice()[part], a.as_slice(), b.as_slice(), spec, accumulate)
+                }
+            }
+            Ok(())
+        }
+        Device::Gpu(gpu) => {
+            c.expect_dtype(OP, "c", Dtype::F32)?;
+            c.make_unique(OP)?;
+            gpu::matmul(&gpu, [a, b, c], offset, spec, accumulate)
+        }
+    }
+}
+
+const OP: &str = "matmul";
+
+/// Fails unless both operands are of one kind and have the sizes of `spec`.
+fn check(a: &Buffer, b: &Buffer, spec: &Matmul) -> Result<()> {
+    let Matmul { batch, m, n, k, .. } = *spec;
+    a.device().expect_all(OP, &[b])?;
+    a.expect_len(OP, "a", batch * m * k)?;
+    b.expect_len(OP, "b", batch * k * n)?;
+    b.expect_dtype(OP, "b", a.dtype())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::numbers;
+
+    pub const LAYOUTS: [Layout; 3] = [Layout::Nn, Layout::Nt, Layout::Tn];
+
+    /// The definition, in f64.
+    pub fn plain(a: &[f64], b: &[f64], spec: &Matmul) -> Vec<f64> {
+        let Matmul { batch, m, n, k, layout } = *spec;
+        let mut c = vec![];
+        for t in 0..batch {
+            let (a, b) = (&a[t * m * k..], &b[t * k * n..]);
+            let at = |i: usize, l: usize| if layout == Layout::Tn { a[l * m + i] } else { a[i * k + l] };
+            let bt = |l: usize, j: usize| if layout == Layout::Nt { b[j * k + l] } else { b[l * n + j] };
+            for i in 0..m {
+                c.extend((0..n).map(|j| (0..k).map(|l| at(i, l) * bt(l, j)).sum::<f64>()));
+            }
+        }
+        c
+    }
+
+    /// Operands of these sizes.
+    pub fn operands(spec: &Matmul) -> (Vec<f64>, Vec<f64>) {
+        (numbers(1, spec.batch * spec.m * spec.k), numbers(2, spec.batch * spec.k * spec.n))
+    }
+
+    #[test]
+    fn every_layout_is_the_definition() {
+        for (batch, m, n, k) in [
+            (1, 1, 1, 1),
+            (3, 5, 7, 9),
+            (2, 1, 33, 17),
+            (1, 130, 65, 70),
+            (40, 8, 8, 8),
+            (1, 200, 150, 600),
+            (1, 3, 900, 500),
+        ] {
+            for layout in LAYOUTS {
+                let spec = Matmul { batch, m, n, k, layout };
+                let (a, b) = operands(&spec);
+                let upload = |x: &[f64]| Buffer::from_slice(&Device::Cpu, x).unwrap();
+                let c = matmul(&upload(&a), &upload(&b), &spec).unwrap().to_vec::<f64>().unwrap();
+                for (found, expected) in c.iter().zip(plain(&a, &b, &spec)) {
+                    assert!((found - expected).abs() < 1e-12, "{spec:?}: {found} for {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn writes_its_part_of_c_only_and_accumulates() {
+        let upload = |x: &[f64]| Buffer::from_slice(&Device::Cpu, x).unwrap();
+        let spec = Matmul::one(Layout::Nn, 1, 2, 2);
+        let (a, b) = (upload(&[1.0, 2.0]), upload(&[3.0, 4.0, 5.0, 6.0]));
+        let mut c = upload(&[9.0; 5]);
+        matmul_into(&mut c, 2, &a, &b, &spec, false).unwrap();
+        assert_eq!(c.to_vec::<f64>().unwrap(), [9.0, 9.0, 13.0, 16.0, 9.0]);
+        matmul_into(&mut c, 2, &a, &b, &spec, true).unwrap();
+        assert_eq!(c.to_vec::<f64>().unwrap(), [9.0, 9.0, 26.0, 32.0, 9.0]);
+        let message = matmul_into(&mut c, 4, &a, &b, &spec, true).unwrap_err().to_string();
+        assert_eq!(message, "matmul: (1, 1, 2) from element 4 on ends past c, which has 5");
+    }
+
+    #[test]
+    fn an_empty_sum_is_zero_or_leaves_c() {
+        let empty = Buffer::from_slice::<f32>(&Device::Cpu, &[]).unwrap();
+        let spec = Matmul::one(Layout::Nt, 2, 2, 0);
+        let mut c = Buffer::from_slice(&Device::Cpu, &[1.0f32; 4]).unwrap();
+        matmul_into(&mut c, 0, &empty, &empty, &spec, true).unwrap();
+        assert_eq!(c.to_vec::<f32>().unwrap(), [1.0; 4]);
+        matmul_into(&mut c, 0, &empty, &empty, &spec, false).unwrap();
+        assert_eq!(c.to_vec::<f32>().unwrap(), [0.0; 4]);
+    }
+}
