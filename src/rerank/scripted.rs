@@ -38,13 +38,16 @@ pub struct ScriptedConfig {
     pub temperature: f64,
     /// Items that the explanation names, 1 or 2.
     pub cited: usize,
+    /// Items put in the order of the evidence; the others follow in the incoming order, which a small student copies
+    /// without fault long before it can sort ten items.
+    pub promoted: usize,
     /// Weights of the evidence, and where fitting starts from.
     pub weights: Weights,
 }
 
 impl Default for ScriptedConfig {
     fn default() -> Self {
-        ScriptedConfig { seed: 1, temperature: 0.7, cited: 1, weights: Weights::default() }
+        ScriptedConfig { seed: 1, temperature: 0.7, cited: 1, promoted: 2, weights: Weights::default() }
     }
 }
 
@@ -58,6 +61,9 @@ impl ScriptedConfig {
         };
         if !(self.temperature.is_finite() && self.temperature >= 0.0) {
             return refuse("temperature", format!("{}: expected a number of at least 0", self.temperature));
+        }
+        if self.promoted == 0 {
+            return refuse("promoted", "0: the incoming order would be copied".into());
         }
         if !(1..=2).contains(&self.cited) {
             return refuse("cited", format!("{}: expected 1 or 2", self.cited));
@@ -153,6 +159,7 @@ impl<'a> Scripted<'a> {
                 ranking[..=place].rotate_right(1);
             }
         }
+        ranking[self.config.promoted.min(scores.len())..].sort_unstable();
         ranking
     }
 
