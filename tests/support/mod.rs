@@ -2,6 +2,7 @@
 #![allow(dead_code)] // every test binary uses its own part of this module
 
 pub mod cases;
+pub mod smoke;
 
 use gr2_kernels::{Device, GpuOptions};
 use std::sync::OnceLock;
