@@ -104,6 +104,7 @@ impl DapoTrainer<'_> {
         let best = self.directory.join("best");
         let log = self.directory.join("metrics.jsonl");
         let validation = self.directory.join("validation.jsonl");
+        files::recover_directory(&best)?;
         let mut optimizer = Optimizer::new(self.config.optimizer, &self.model.params())?;
         let mut cursor = restore(&checkpoint, self.model, &mut optimizer)?.unwrap_or_default();
         for path in [&log, &validation] {
