@@ -106,9 +106,11 @@ impl DapoTrainer<'_> {
         let validation = self.directory.join("validation.jsonl");
         files::recover_directory(&best)?;
         let mut optimizer = Optimizer::new(self.config.optimizer, &self.model.params())?;
-        let mut cursor = restore(&checkpoint, self.model, &mut optimizer)?.unwrap_or_default();
+        let restored = restore(&checkpoint, self.model, &mut optimizer)?;
+        let fresh = restored.is_none();
+        let mut cursor = restored.unwrap_or_default();
         for path in [&log, &validation] {
-            files::retain_jsonl(path, |line| line["step"].as_u64().is_some_and(|s| s <= cursor.step))?;
+            files::retain_jsonl(path, |line| !fresh && line["step"].as_u64().is_some_and(|s| s <= cursor.step))?;
         }
         let schedule = Schedule {
             peak: self.config.lr,
@@ -124,7 +126,7 @@ impl DapoTrainer<'_> {
         // as bits: a score that changed on its way through JSON might be beaten by itself
         let note = |best: Option<f64>| json!({ "best": best.map(f64::to_bits) });
         let mut best_score = cursor.extra["best"].as_u64().map(f64::from_bits);
-        if cursor.step == 0 && self.config.validate_every > 0 {
+        if fresh && self.config.validate_every > 0 {
             best_score = self.measure(validate, &validation, &best, 0, None)?;
             cursor.extra = note(best_score);
         }
