@@ -34,7 +34,9 @@ fn check_report(root: &Path, device: &Device) {
     }
     assert!(share(&["midtrain", "recall@5"]) <= share(&["midtrain", "recall@10"]));
     for ranker in ["prerank", "random", "sft", "dapo"] {
-        METRICS.map(|metric| share(&["rerank", ranker, metric]));
+        for metric in METRICS {
+            share(&["rerank", ranker, metric]);
+        }
         // every measured slate holds its target, and no slate has more than ten candidates
         assert_eq!(number(&["rerank", ranker, "recall@10"]), 1.0, "{ranker}");
     }
@@ -111,7 +113,7 @@ fn a_setting_redoes_the_stages_that_read_it_and_those_after_them() {
         // the base model's tokenizer learns from prompts
         ("prompt.history_items=3", &STAGES[2..]),
         ("slates.size=3", &STAGES[2..]),
-        ("midtrain.beams=12", &STAGES[3..]),
+        ("midtrain.contexts.beams=12", &STAGES[3..]),
         ("slates.held_back=0.2", &STAGES[4..]),
         ("traces.sampling.max_attempts=2", &STAGES[5..]),
         ("sft.train.epochs=3", &STAGES[6..]),
