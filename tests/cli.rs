@@ -90,8 +90,18 @@ fn greedy_tokens_are_those_of_transformers_in_the_last_line_as_json() {
         let count = continuation.len().to_string();
         let (model, prompt) = (fixture(name), list(prompt));
         let args = [
-            "generate", "--model", text(&model), "--tokens", &prompt, "--max-new-tokens", &count, "--greedy",
-            "--ignore-eos", "--json", "--device", "cpu",
+            "generate",
+            "--model",
+            text(&model),
+            "--tokens",
+            &prompt,
+            "--max-new-tokens",
+            &count,
+            "--greedy",
+            "--ignore-eos",
+            "--json",
+            "--device",
+            "cpu",
         ];
         let out = quiet(&args);
         let line: Value = serde_json::from_str(out.lines().last().expect("a line")).expect("JSON");
@@ -197,7 +207,8 @@ fn missing_and_damaged_inputs_exit_with_1_and_name_the_file() {
     let empty = directory.path().join("empty");
     std::fs::create_dir(&empty).expect("directory");
     let settings = ["data.source=lcrec".to_string(), format!("data.dir={}", empty.display())];
-    let run = ["data", text(&config), "--out", text(&out), "--device", "cpu", "--set", &settings[0], "--set", &settings[1]];
+    let run =
+        ["data", text(&config), "--out", text(&out), "--device", "cpu", "--set", &settings[0], "--set", &settings[1]];
     refused(&run, 1, &["data: ", "empty", ".inter.json"]);
 
     let eval = ["eval", text(&config), "--out", text(&out), "--device", "cpu"];

@@ -47,7 +47,11 @@ fn check_report(root: &Path, device: &Device) {
             let of = |bound| number(&["rerank", ranker, "delta_vs_prerank", metric, bound]);
             assert!(of("low") <= of("mean") && of("mean") <= of("high"), "{ranker} {metric}");
             let (own, before) = (number(&["rerank", ranker, metric]), number(&["rerank", "prerank", metric]));
-            assert!((of("mean") - (own - before)).abs() < 1e-9, "{ranker} {metric}: {} is not {own} - {before}", of("mean"));
+            assert!(
+                (of("mean") - (own - before)).abs() < 1e-9,
+                "{ranker} {metric}: {} is not {own} - {before}",
+                of("mean")
+            );
         }
     }
     assert_eq!(report["device"], device.to_string());

@@ -32,7 +32,8 @@ fn shop() -> (Embeddings, Vec<String>) {
 }
 
 fn train(items: &Embeddings, device: &Device, seed: u64) -> (Quantised, Vec<RqVaeMetrics>) {
-    let config = RqVaeConfig { hidden: vec![32], latent: 12, epochs: 40, batch: 30, lr: 3e-3, ..RqVaeConfig::default() };
+    let config =
+        RqVaeConfig { hidden: vec![32], latent: 12, epochs: 40, batch: 30, lr: 3e-3, ..RqVaeConfig::default() };
     let mut log = vec![];
     let keep = |metrics: &RqVaeMetrics| {
         log.push(*metrics);
@@ -99,7 +100,10 @@ fn every_item_gets_an_identifier_of_its_own_that_leads_back_to_it() {
     for how in [LastLevel::Random { seed: 3 }, LastLevel::Nearest] {
         let ids = unique(&quantised, how);
         let report = uniqueness(&ids);
-        assert_eq!((report.items, report.unique_sids, report.unique_items, report.largest_collision), (120, 1.0, 1.0, 1));
+        assert_eq!(
+            (report.items, report.unique_sids, report.unique_items, report.largest_collision),
+            (120, 1.0, 1.0, 1)
+        );
         let trie = Trie::new(&ids, |_| false).expect("items");
         for item in 0..ids.items() {
             assert_eq!(trie.owner(ids.get(item)), Some(item as u32), "{how:?}");
@@ -130,6 +134,9 @@ fn more_items_than_identifiers_are_refused() {
     let mut ids = SemanticIds::new(1, 2, vec![0, 1, 1]).expect("codes");
     let error = assign_last_level(&mut ids, LastLevel::Nearest, &|_, _, out: &mut [f32]| out.fill(0.0)).unwrap_err();
     let message = error.to_string();
-    assert!(message.starts_with("config: sid.codes_per_level: 2 with 1 levels gives 2 identifiers for 3 items"), "{message}");
+    assert!(
+        message.starts_with("config: sid.codes_per_level: 2 with 1 levels gives 2 identifiers for 3 items"),
+        "{message}"
+    );
     assert!(message.contains("hint: raise sid.codes_per_level or sid.levels"), "{message}");
 }

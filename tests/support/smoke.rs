@@ -52,6 +52,7 @@ pub fn json(path: &Path) -> Value {
 /// One number of every line of a file of JSON lines.
 pub fn column(path: &Path, key: &str) -> Vec<f64> {
     let lines: Vec<Value> = gr2::files::read_jsonl(path).unwrap_or_else(|e| panic!("{e}"));
-    let number = |line: &Value| line[key].as_f64().unwrap_or_else(|| panic!("{}: {key}: {}", path.display(), line[key]));
+    let number =
+        |line: &Value| line[key].as_f64().unwrap_or_else(|| panic!("{}: {key}: {}", path.display(), line[key]));
     lines.iter().map(number).collect()
 }
