@@ -39,13 +39,17 @@ pub struct SlatesConfig {
     pub source: SlateSource,
     /// Candidates of a slate. 10: GR2.
     pub size: usize,
+    /// Positions of each user's training part that become practice slates, the latest first; 0: none. SFT learns form and
+    /// reasoning on them; their order is too good, since the pre-ranker was trained on their targets, so rewards are never
+    /// computed on them. Not for `file`.
+    pub practice: usize,
     /// Share of the users whose validation purchase is held back from training, to choose settings by.
     pub held_back: f64,
 }
 
 impl Default for SlatesConfig {
     fn default() -> Self {
-        SlatesConfig { source: SlateSource::Model, size: 10, held_back: 0.1 }
+        SlatesConfig { source: SlateSource::Model, size: 10, practice: 3, held_back: 0.1 }
     }
 }
 
@@ -63,8 +67,10 @@ impl SlatesConfig {
     }
 }
 
-/// The three sets of slates, each holding its targets.
+/// The sets of slates, all holding their targets.
 pub(super) struct Slates {
+    /// Purchases of the training parts: what traces and SFT learn from besides.
+    pub(super) practice: Vec<Slate>,
     /// Validation purchases of most users: what traces, SFT and DAPO learn from.
     pub(super) train: Vec<Slate>,
     /// Validation purchases of the users held back.
@@ -73,30 +79,36 @@ pub(super) struct Slates {
     pub(super) test: Vec<Slate>,
 }
 
-const FILES: [&str; 3] = ["train.jsonl", "validation.jsonl", "test.jsonl"];
+impl Slates {
+    /// What a teacher is asked about: the slates to train on, then those to practise on.
+    pub(super) fn lessons(&self) -> Vec<Slate> {
+        [&self.train[..], &self.practice[..]].concat()
+    }
+}
+
+const SETS: [&str; 4] = ["practice", "train", "validation", "test"];
 
 pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &Device) -> Result<()> {
     let dataset = data::read(run)?;
     let slates = &config.slates;
-    let (validation, test) = match &slates.source {
+    let (practice, validation, test) = match &slates.source {
         SlateSource::File { train, test } => {
             let train = import_slates(train, &dataset, Part::Validation, slates.size)?;
             let test = import_slates(test, &dataset, Part::Test, slates.size)?;
             let cut = train.cut + test.cut;
             eprintln!("slates: {cut} candidates beyond the size of a slate left out");
-            (train.slates, test.slates)
+            (vec![], train.slates, test.slates)
         }
         SlateSource::Markov => {
             let markov = Markov::learn(&training(&dataset), dataset.catalogue.len())?;
             let rank = |histories: &[&[u32]]| Ok(histories.iter().map(|h| markov.top(h, slates.size)).collect());
-            (draw(&dataset, Part::Validation, slates.size, rank)?, draw(&dataset, Part::Test, slates.size, rank)?)
+            draw_all(&dataset, slates, rank)?
         }
         SlateSource::Model => {
             let (model, tokenizer) = midtrain::load(run, device)?;
             let sids = sid::read(run)?;
             let generator = Generator { model: &model, tokenizer: &tokenizer, sids: &sids, config: &config.midtrain };
-            let rank = |histories: &[&[u32]]| generator.recommend(histories);
-            (draw(&dataset, Part::Validation, slates.size, rank)?, draw(&dataset, Part::Test, slates.size, rank)?)
+            draw_all(&dataset, slates, |histories: &[&[u32]]| generator.recommend(histories))?
         }
     };
     // users are held back whole and at random, so that neither set is of the early or the late ones
@@ -108,48 +120,59 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
         validation.into_iter().partition(|s| users.binary_search(&s.user).is_ok());
 
     let mut results = serde_json::Map::new();
-    for ((slates, file), key) in [train, held_back, test].into_iter().zip(FILES).zip(["train", "validation", "test"]) {
+    for (slates, key) in [practice, train, held_back, test].into_iter().zip(SETS) {
         let counts = SlateCounts::of(&slates);
         let share = counts.hit_rate * 100.0;
         eprintln!("slates: {key}: {} of {} hold their target ({share:.2} %)", counts.hits, counts.with_target);
         let hits: Vec<Slate> = slates.into_iter().filter(|s| s.rank_pre().is_some()).collect();
-        write_slates(&directory.join(file), &hits)?;
+        write_slates(&file(directory, key), &hits)?;
         results.insert(key.into(), json!(counts));
     }
     write_results(directory, &results)
 }
 
-/// Slates of all users who have a target in `part`, from a ranker of histories.
-fn draw(
+/// A history, its user and what was bought next.
+type Case<'a> = (u32, &'a [u32], u32);
+
+/// Practice, validation and test slates, from a ranker of histories.
+fn draw_all(
     dataset: &Dataset,
-    part: Part,
-    size: usize,
+    config: &SlatesConfig,
     rank: impl Fn(&[&[u32]]) -> Result<Vec<Vec<u32>>>,
-) -> Result<Vec<Slate>> {
+) -> Result<(Vec<Slate>, Vec<Slate>, Vec<Slate>)> {
     let split = dataset.split();
-    let cases: Vec<(u32, &[u32], u32)> =
-        split.users(part).filter_map(|user| split.history_for(user, part).map(|(h, t)| (user, h, t))).collect();
-    let histories: Vec<&[u32]> = cases.iter().map(|(_, history, _)| *history).collect();
-    let ranked = rank(&histories)?;
-    Ok(cases
-        .into_iter()
-        .zip(ranked)
-        .map(|((user, history, target), mut candidates)| {
-            candidates.truncate(size);
+    let part = |part| -> Vec<Case> {
+        split.users(part).filter_map(|user| split.history_for(user, part).map(|(h, t)| (user, h, t))).collect()
+    };
+    let practice = (0..dataset.users.len() as u32).flat_map(|user| {
+        let train = split.train(user);
+        (1..train.len()).rev().take(config.practice).map(move |at| (user, &train[..at], train[at]))
+    });
+    let draw = |cases: Vec<Case>| -> Result<Vec<Slate>> {
+        let histories: Vec<&[u32]> = cases.iter().map(|(_, history, _)| *history).collect();
+        let ranked = rank(&histories)?;
+        let slate = |((user, history, target), mut candidates): (Case, Vec<u32>)| {
+            candidates.truncate(config.size);
             Slate { user, history: history.to_vec(), candidates, target: Some(target) }
-        })
-        .collect())
+        };
+        Ok(cases.into_iter().zip(ranked).map(slate).collect())
+    };
+    Ok((draw(practice.collect())?, draw(part(Part::Validation))?, draw(part(Part::Test))?))
+}
+
+fn file(directory: &Path, set: &str) -> PathBuf {
+    directory.join(format!("{set}.jsonl"))
 }
 
 /// The slates of this run.
 pub(super) fn read(run: &RunDir, dataset: &Dataset) -> Result<Slates> {
     let directory = run.stage(Stage::Slates);
-    let mut sets = FILES.iter().map(|file| {
-        let path = directory.join(file);
+    let read = |set: &str| {
+        let path = file(&directory, set);
         // no user may be held back, or none of those may have a target in the slate
         let empty = std::fs::metadata(&path).map_err(Error::io(&path))?.len() == 0;
         if empty { Ok(vec![]) } else { read_slates(&path, dataset.catalogue.len(), true) }
-    });
-    let mut next = || sets.next().expect("invariant: three files");
-    Ok(Slates { train: next()?, validation: next()?, test: next()? })
+    };
+    let [practice, train, validation, test] = SETS;
+    Ok(Slates { practice: read(practice)?, train: read(train)?, validation: read(validation)?, test: read(test)? })
 }

@@ -99,16 +99,17 @@ impl TracesConfig {
 pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &Device) -> Result<()> {
     let traces = &config.traces;
     let setting = Setting::load(config, run)?;
-    let slates = slates::read(run, &setting.dataset)?.train;
+    let slates = slates::read(run, &setting.dataset)?;
+    let lessons = slates.lessons();
     let prompter = setting.prompter();
     let cache = directory.join("answers");
-    let ask = |teacher: &dyn Teacher| sample_traces(&slates, &prompter, teacher, &traces.sampling);
+    let ask = |teacher: &dyn Teacher| sample_traces(&lessons, &prompter, teacher, &traces.sampling);
     let (found, counts) = match traces.teacher {
         TeacherChoice::Scripted => {
             let Setting { attributes, habits, knowledge, sids, .. } = &setting;
             let mut teacher = Scripted::new(traces.scripted.clone(), attributes, habits, knowledge, sids)?;
             if traces.fit {
-                let known = slates.iter().filter_map(|slate| slate.rank_pre().map(|rank| (slate, rank - 1)));
+                let known = slates.train.iter().filter_map(|slate| slate.rank_pre().map(|rank| (slate, rank - 1)));
                 teacher.fit(known.map(|(slate, at)| (slate.question(config.prompt.history_items), at)));
             }
             ask(&teacher)?
