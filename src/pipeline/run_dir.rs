@@ -182,10 +182,8 @@ impl RunDir {
         let own = config.part(stage)?;
         let mut hash = Sha256::new();
         hash.update(format!("{}\n{}\n{}\n{own}\n", stage.name(), env!("CARGO_PKG_VERSION"), config.seed));
-        if stage == Stage::Data {
-            for path in config.data.inputs()? {
-                hash_file(&path, &mut hash)?;
-            }
+        for path in config.files(stage)? {
+            hash_file(&path, &mut hash)?;
         }
         for &input in stage.inputs() {
             let found = self.manifest(input)?.filter(|m| m.finished).ok_or_else(|| Error::Run {
