@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::rerank::{Markov, Slate, SlateCounts, import_slates, read_slates, write_slates};
 use crate::tensor::stream;
 use gr2_kernels::Device;
-use rand::seq::SliceRandom;
+use rand::seq::{IndexedRandom, SliceRandom};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -43,13 +43,16 @@ pub struct SlatesConfig {
     /// reasoning on them; their order is too good, since the pre-ranker was trained on their targets, so rewards are never
     /// computed on them. Not for `file`.
     pub practice: usize,
+    /// A control: gives every slate that is learnt from or chosen by a random candidate as its target. What is learnt then
+    /// must not beat the incoming order on the test slates, which keep their targets.
+    pub shuffle_targets: bool,
     /// Share of the users whose validation purchase is held back from training, to choose settings by.
     pub held_back: f64,
 }
 
 impl Default for SlatesConfig {
     fn default() -> Self {
-        SlatesConfig { source: SlateSource::Model, size: 10, practice: 3, held_back: 0.1 }
+        SlatesConfig { source: SlateSource::Model, size: 10, practice: 3, shuffle_targets: false, held_back: 0.1 }
     }
 }
 
@@ -120,7 +123,14 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
         validation.into_iter().partition(|s| users.binary_search(&s.user).is_ok());
 
     let mut results = serde_json::Map::new();
-    for (slates, key) in [practice, train, held_back, test].into_iter().zip(SETS) {
+    for (mut slates, key) in [practice, train, held_back, test].into_iter().zip(SETS) {
+        if config.slates.shuffle_targets && key != "test" {
+            for (at, slate) in (0u64..).zip(&mut slates) {
+                let mut rng = stream(config.seed, &format!("shuffled targets {key}"), 0, at);
+                // a slate that missed its target stays a miss, so that as many are learnt from as without the control
+                slate.target = slate.rank_pre().and_then(|_| slate.candidates.choose(&mut rng).copied());
+            }
+        }
         let counts = SlateCounts::of(&slates);
         let share = counts.hit_rate * 100.0;
         eprintln!("slates: {key}: {} of {} hold their target ({share:.2} %)", counts.hits, counts.with_target);
