@@ -1,8 +1,7 @@
 //! The plain files of the stage: `items.jsonl`, `users.jsonl`, `counts.json`.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::lines::Lines;
 use crate::data::{Catalogue, Dataset, ImportCounts, Item, User};
 use crate::error::{Error, Result};
+use crate::files::write_atomic_with;
 
 const ITEMS: &str = "items.jsonl";
 const USERS: &str = "users.jsonl";
@@ -36,7 +36,7 @@ impl Dataset {
         write_lines(&dir.join(ITEMS), &self.catalogue.items)?;
         write_lines(&dir.join(USERS), &self.users)?;
         let counts = Summary { name: self.name.clone(), counts: self.counts.clone() };
-        replace(&summary, |out| {
+        write_atomic_with(&summary, |out| {
             serde_json::to_writer_pretty(&mut *out, &counts)?;
             out.write_all(b"\n")
         })
@@ -121,23 +121,13 @@ fn check_length(path: &Path, found: usize, expected: u64, what: &str) -> Result<
 }
 
 fn write_lines<T: Serialize>(path: &Path, records: &[T]) -> Result<()> {
-    replace(path, |out| {
+    write_atomic_with(path, |out| {
         for record in records {
             serde_json::to_writer(&mut *out, record)?;
             out.write_all(b"\n")?;
         }
         Ok(())
     })
-}
-
-/// Writes beside the file, makes it durable, and renames.
-fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>) -> Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
-    let temporary = Path::new(&temporary);
-    let mut out = BufWriter::new(File::create(temporary).map_err(Error::io(temporary))?);
-    write(&mut out).and_then(|()| out.flush()).and_then(|()| out.get_ref().sync_all()).map_err(Error::io(temporary))?;
-    fs::rename(temporary, path).map_err(Error::io(path))
 }
 
 #[cfg(test)]

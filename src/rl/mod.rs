@@ -1,11 +1,11 @@
-//! The arithmetic of reinforcement learning by DAPO, as pure functions over slices.
+//! Reinforcement learning by DAPO: its arithmetic as pure functions over slices, and one loop that calls them.
 //!
 //! In the order of one step: G rollouts per prompt are scored ([`reward`]), the too long ones lose some of it
 //! ([`Overlong::penalty`]), groups whose raw outcomes are all the same are set aside ([`DynamicSampling`]), rewards become
 //! advantages inside each group ([`group_advantages`]), and [`dapo_loss`] gives the loss and its gradient with respect to the
 //! log-probability of every generated token. [`rollout_stats`] sums the step up for the log.
 //!
-//! Nothing here holds a tensor or a model; the loop that does calls these functions.
+//! Only two files hold a model: `policy` computes log-probabilities and gradients of packed groups, `trainer` is the loop.
 
 mod advantage;
 mod config;

@@ -35,8 +35,8 @@ pub trait Task: Sync {
     /// Prompt tokens of every slate.
     fn prompts(&self) -> &[Vec<u32>];
 
-    /// Judges the answer to slate `index`; `finished` is false if it was cut off.
-    fn judge(&self, index: usize, tokens: &[u32], finished: bool) -> Result<Verdict>;
+    /// Judges the answer to slate `index`; one that was cut off has no token that ends an answer.
+    fn judge(&self, index: usize, tokens: &[u32]) -> Result<Verdict>;
 }
 
 /// One run of DAPO.
@@ -260,7 +260,7 @@ impl DapoTrainer<'_> {
             .map(|index| {
                 let rollouts: Vec<Rollout> = rollouts.by_ref().take(self.config.group_size).collect();
                 let verdicts: Vec<Verdict> =
-                    rollouts.iter().map(|r| task.judge(index, &r.tokens, r.finished)).collect::<Result<_>>()?;
+                    rollouts.iter().map(|r| task.judge(index, &r.tokens)).collect::<Result<_>>()?;
                 let rewards = verdicts.iter().map(|v| reward(v.outcome, &self.config.reward)).collect::<Result<_>>()?;
                 Ok(Sampled { index, rollouts, verdicts, rewards })
             })

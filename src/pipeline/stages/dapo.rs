@@ -26,7 +26,7 @@ impl Task for Slates<'_> {
         &self.prompts
     }
 
-    fn judge(&self, index: usize, tokens: &[u32], _finished: bool) -> Result<Verdict> {
+    fn judge(&self, index: usize, tokens: &[u32]) -> Result<Verdict> {
         verdict(self.student, &self.slates[index], tokens)
     }
 }
