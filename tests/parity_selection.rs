@@ -2,7 +2,7 @@
 
 mod support;
 
-use gr2_kernels::{Buffer, Device, gather, logprob, quantize, sampling, segment};
+use gr2_kernels::{Buffer, Device, gather, logprob, quantize, restrict::restrict, sampling, segment};
 use support::{assert_close, cases::sum_tolerance, gpu, numbers};
 
 fn floats(seed: u64, len: usize, scale: f64) -> Vec<f32> {
@@ -78,6 +78,29 @@ fn rows_without_a_distribution_have_no_token() {
         assert_eq!(best[..3], [sampling::NO_TOKEN; 3], "{device}: argmax");
         let drawn = sampling::sample(&x, &u, 4, 3, 1.0).expect("sample").tokens.to_vec::<u32>().expect("download");
         assert_eq!(drawn, [[sampling::NO_TOKEN; 3].as_slice(), &[2]].concat(), "{device}: sample");
+    }
+}
+
+#[test]
+fn the_same_tokens_are_barred() {
+    let Some(device) = gpu("parity_selection") else { return };
+    for (rows, cols) in [(1, 1), (3, 7), (70, 1000)] {
+        let logits = floats(1, rows * cols, 2.0);
+        // every third row is left alone, the others keep every row-th token
+        let lists: Vec<Vec<u32>> = (0..rows)
+            .map(|r| if r % 3 == 2 { vec![] } else { (0..cols as u32).step_by(r + 1).collect() })
+            .collect();
+        let allowed: Vec<&[u32]> = lists.iter().map(Vec::as_slice).collect();
+        let run = |device: &Device| {
+            let mut x = Buffer::from_slice(device, &logits).expect("upload");
+            restrict(&mut x, &allowed, cols).expect("restrict");
+            x.to_vec::<f32>().expect("download")
+        };
+        let (found, expected) = (run(&device), run(&Device::Cpu));
+        assert_eq!(found, expected, "({rows}, {cols})");
+        let barred = found.iter().filter(|x| **x <= sampling::MASKED).count();
+        let kept: usize = allowed.iter().map(|list| if list.is_empty() { cols } else { list.len() }).sum();
+        assert_eq!(barred + kept, rows * cols, "({rows}, {cols})");
     }
 }
 

@@ -5,7 +5,7 @@ mod support;
 
 use gr2::autograd::Tape;
 use gr2::data::{Batch, Example};
-use gr2::generate::{RolloutConfig, SamplerConfig, rollout};
+use gr2::generate::{Free, RolloutConfig, SamplerConfig, rollout};
 use gr2::model::{self, Qwen3};
 use gr2::nn::Packed;
 use gr2::optim::{AdamWConfig, Optimizer};
@@ -95,7 +95,7 @@ fn the_loss_and_every_gradient_agree_with_transformers() {
         let expected = Expected::read(name);
         for device in devices("gradients") {
             let model = load(name, &device);
-            let (loss, mut gradients) = loss_and_gradients(&model, &expected.batch()).expect("gradients");
+            let (loss, mut gradients) = loss_and_gradients(&model, &expected.batch(), None).expect("gradients");
             assert_close(&format!("{name} loss on {device}"), &[loss], &expected.floats("loss"), 1e-4);
             for param in model.params() {
                 let found = gradients.take(param).unwrap_or_else(|| panic!("{}: no gradient", param.name));
@@ -117,7 +117,7 @@ fn ten_steps_of_adamw_follow_the_recorded_curve() {
             let mut optimizer = Optimizer::new(config, &model.params()).expect("optimizer");
             let mut curve = vec![];
             for _ in 0..10 {
-                let (loss, mut gradients) = loss_and_gradients(&model, &expected.batch()).expect("gradients");
+                let (loss, mut gradients) = loss_and_gradients(&model, &expected.batch(), None).expect("gradients");
                 optimizer.step(model.params_mut(), &mut gradients, 1e-2).expect("step");
                 curve.push(loss);
             }
@@ -143,7 +143,7 @@ fn greedy_tokens_are_those_of_transformers() {
                 step: 0,
                 max_rows: 4,
             };
-            let found = rollout(&load(name, &device), &[prompt.to_vec()], &config).expect("generates");
+            let found = rollout(&load(name, &device), &[prompt.to_vec()], &Free, &config).expect("generates");
             assert_eq!(found[0].tokens, continuation, "{name} on {device}");
         }
     }

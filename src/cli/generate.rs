@@ -2,7 +2,7 @@
 
 use super::args::DeviceArgs;
 use crate::error::{Error, Result};
-use crate::generate::{RolloutConfig, SamplerConfig, rollout};
+use crate::generate::{Free, RolloutConfig, SamplerConfig, rollout};
 use crate::model;
 use crate::text::Tokenizer;
 use std::path::PathBuf;
@@ -88,7 +88,7 @@ impl GenerateArgs {
             step: 0,
             max_rows: 1,
         };
-        let rollouts = rollout(&model, &[prompt], &config)?;
+        let rollouts = rollout(&model, &[prompt], &Free, &config)?;
         let tokens = rollouts.into_iter().next().map(|r| r.tokens).unwrap_or_default();
         let text = tokenizer.map(|t| t.decode(&tokens, false)).transpose()?;
         if self.json {

@@ -55,6 +55,8 @@ pub struct Ranker {
     pub name: String,
     /// Its answers, in the order of the slates.
     pub answers: Vec<RankerAnswer>,
+    /// Share of valid answers when nothing limits what it writes, if that was measured apart.
+    pub free_valid_rate: Option<f64>,
 }
 
 /// All rankers over the same slates, which hold their target each.
@@ -74,7 +76,7 @@ impl RerankEvaluation {
     /// The section: `users`, `slate_size`, then `prerank`, `random`, each ranker and its `_miss` twin, and with an oracle
     /// `oracle`, `share_of_best` and `share_of_gain`.
     ///
-    /// A ranker has the [slate metrics](SLATE_METRICS), `valid_rate`, `order_copy_rate` (share of all answers that are valid and
+    /// A ranker has the [slate metrics](SLATE_METRICS), `valid_rate`, where measured `free_valid_rate`, `order_copy_rate` (share of all answers that are valid and
     /// equal to the incoming order) and `delta_vs_prerank` with `{mean, low, high}` for each metric, and `delta_vs_X` for the
     /// ranker X before it. In its own entry an invalid answer counts as the incoming order, in `_miss` as a target not found.
     /// `random` is the expected value over all orders. `share_of_best` is a ranker's score over the oracle's; `share_of_gain` the
@@ -100,6 +102,9 @@ impl RerankEvaluation {
             };
             let mut entry = mean_metrics(&fallback, &SLATE_METRICS);
             entry.insert("valid_rate".into(), share(|a| *a != RankerAnswer::Invalid).into());
+            if let Some(free) = ranker.free_valid_rate {
+                entry.insert("free_valid_rate".into(), free.into());
+            }
             entry.insert(
                 "order_copy_rate".into(),
                 share(|a| matches!(a, RankerAnswer::Valid { copied: true, .. })).into(),
@@ -218,10 +223,12 @@ mod tests {
                 Ranker {
                     name: "sft".into(),
                     answers: vec![valid(3, true), valid(2, false), RankerAnswer::Invalid, valid(2, false)],
+                    free_valid_rate: None,
                 },
                 Ranker {
                     name: "dapo".into(),
                     answers: vec![valid(1, false), valid(1, true), valid(3, false), RankerAnswer::Invalid],
+                    free_valid_rate: Some(0.25),
                 },
             ],
             oracle: Some(vec![1, 1, 1, 1]),
@@ -232,11 +239,13 @@ mod tests {
     #[test]
     fn scores_by_hand() {
         let section = Value::from(evaluation().section().unwrap());
+        assert!(section["sft"].get("free_valid_rate").is_none());
         let near = |pointer: &str, want: f64| {
             let got = section.pointer(pointer).and_then(Value::as_f64).unwrap_or(f64::NAN);
             assert!((got - want).abs() < 1e-12, "{pointer}: {got} against {want}");
         };
         let second = 1.0 / 3f64.log2();
+        near("/dapo/free_valid_rate", 0.25);
         near("/prerank/recall@3", 0.75);
         near("/prerank/ndcg@5", (0.5 + 1.0 + 0.0 + second) / 4.0);
         near("/random/recall@3", 0.3);

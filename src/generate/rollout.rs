@@ -2,6 +2,7 @@
 //! leaving the batch.
 
 use super::cache::{Cache, Decode, Prefill};
+use super::grammar::Grammar;
 use super::sampler::{Sampler, SamplerConfig};
 use crate::autograd::{Tape, Var};
 use crate::error::{Error, Result};
@@ -10,7 +11,9 @@ use crate::ops;
 use crate::tensor::{Rng, stream};
 use gr2_kernels::Segments;
 use gr2_kernels::decode::DecodeRow;
+use gr2_kernels::restrict::restrict;
 use rand::RngExt;
+use rayon::prelude::*;
 
 /// What to generate.
 #[derive(Debug, Clone)]
@@ -42,6 +45,8 @@ pub struct Rollout {
     pub tokens: Vec<u32>,
     /// Log-probability of each under the distribution it was drawn from.
     pub logps: Vec<f32>,
+    /// Number of tokens that the grammar left to choose from at each; the whole vocabulary where it left all.
+    pub choices: Vec<usize>,
     /// True if it ended with a stop token.
     pub finished: bool,
 }
@@ -49,15 +54,21 @@ pub struct Rollout {
 /// Generates `config.samples` continuations of every prompt, in order of prompts.
 ///
 /// The draws of continuation `g` of prompt `p` depend on (seed, step, p·G + g) only, not on what shares its batch.
-/// Errors: `Shape` for an empty prompt, `Config` for a bad sampler, `Kernel`.
-pub fn rollout(model: &Qwen3, prompts: &[Vec<u32>], config: &RolloutConfig) -> Result<Vec<Rollout>> {
+/// Errors: `Shape` for an empty prompt or a list of the grammar that is not ascending, `Config` for a bad sampler,
+/// `Kernel`.
+pub fn rollout(
+    model: &Qwen3,
+    prompts: &[Vec<u32>],
+    grammar: &dyn Grammar,
+    config: &RolloutConfig,
+) -> Result<Vec<Rollout>> {
     if let Some(empty) = prompts.iter().position(|p| p.is_empty()) {
         return Err(Error::Shape { op: "generate", problem: format!("prompt {empty} is empty") });
     }
     let wave = (config.max_rows / config.samples.max(1)).max(1);
     let mut rollouts = Vec::with_capacity(prompts.len() * config.samples);
     for (i, prompts) in prompts.chunks(wave).enumerate() {
-        rollouts.extend(Wave::new(model, prompts, i * wave, config)?.run()?);
+        rollouts.extend(Wave::new(model, prompts, i * wave, grammar, config)?.run()?);
     }
     Ok(rollouts)
 }
@@ -75,6 +86,7 @@ struct Live {
 /// Prompts whose continuations are decoded together.
 struct Wave<'a> {
     model: &'a Qwen3,
+    grammar: &'a dyn Grammar,
     config: &'a RolloutConfig,
     cache: Cache,
     live: Vec<Live>,
@@ -83,7 +95,13 @@ struct Wave<'a> {
 
 impl<'a> Wave<'a> {
     /// Prefills the prompts and draws the first token of every continuation.
-    fn new(model: &'a Qwen3, prompts: &[Vec<u32>], first: usize, config: &'a RolloutConfig) -> Result<Wave<'a>> {
+    fn new(
+        model: &'a Qwen3,
+        prompts: &[Vec<u32>],
+        first: usize,
+        grammar: &'a dyn Grammar,
+        config: &'a RolloutConfig,
+    ) -> Result<Wave<'a>> {
         let slots = prompts.len() * config.samples;
         let mut cache = Cache::new(model.config(), model.device(), slots, config.max_new_tokens.max(1))?;
         let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
@@ -101,14 +119,14 @@ impl<'a> Wave<'a> {
         let mut from = vec![];
         for (p, (&end, &length)) in ends.iter().zip(&lengths).enumerate() {
             for g in 0..config.samples {
-                let rollout = Rollout { prompt: first + p, tokens: vec![], logps: vec![], finished: false };
+                let rollout = Rollout { prompt: first + p, tokens: vec![], logps: vec![], choices: vec![], finished: false };
                 let rng = stream(config.seed, "rollout", config.step, ((first + p) * config.samples + g) as u64);
                 let prompt = (end + 1 - length as u32, length as u32);
                 live.push(Live { rollout, rng, prompt, context: prompts[p].clone() });
                 from.push(end);
             }
         }
-        let mut wave = Wave { model, config, cache, live, sampler: Sampler::new(config.sampler.clone())? };
+        let mut wave = Wave { model, grammar, config, cache, live, sampler: Sampler::new(config.sampler.clone())? };
         // one row of hidden states per continuation, those of one prompt being the same
         let last = ops::gather_rows(&tape, &hidden, &from)?;
         let all: Vec<usize> = (0..wave.live.len()).collect();
@@ -144,15 +162,22 @@ impl<'a> Wave<'a> {
     fn draw(&mut self, tape: &Tape, hidden: &Var, active: &[usize]) -> Result<()> {
         let limit = self.config.vocab_limit.min(self.model.config().vocab_size);
         let head = tape.constant(self.model.head().value.narrow(0..limit)?);
-        let logits = ops::linear(tape, hidden, &head)?;
+        let mut logits = ops::linear(tape, hidden, &head)?.tensor().clone();
+        let allowed: Vec<Option<Vec<u32>>> = active
+            .par_iter()
+            .map(|&i| self.grammar.allowed(self.live[i].rollout.prompt, &self.live[i].rollout.tokens))
+            .collect();
+        let lists: Vec<&[u32]> = allowed.iter().map(|list| list.as_deref().unwrap_or_default()).collect();
+        restrict(logits.buffer_mut(), &lists, limit)?;
         let uniforms: Vec<f32> = active.iter().map(|&i| self.live[i].rng.random::<f32>()).collect();
         let histories: Vec<&[u32]> = active.iter().map(|&i| self.live[i].context.as_slice()).collect();
-        let drawn = self.sampler.draw(logits.tensor(), &uniforms, &histories)?;
-        for (&i, (token, logp)) in active.iter().zip(drawn) {
+        let drawn = self.sampler.draw(&logits, &uniforms, &histories)?;
+        for ((&i, (token, logp)), list) in active.iter().zip(drawn).zip(&lists) {
             let Live { rollout, context, .. } = &mut self.live[i];
             context.push(token);
             rollout.tokens.push(token);
             rollout.logps.push(logp);
+            rollout.choices.push(if list.is_empty() { limit } else { list.len() });
             rollout.finished = self.config.stop.contains(&token);
         }
         Ok(())

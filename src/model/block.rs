@@ -67,9 +67,9 @@ impl Block {
     /// Applies the layer to (T, C).
     pub fn forward(&self, tape: &Tape, x: &Var, rope: &Rotation, context: &mut dyn Context) -> Result<Var> {
         let a = self.attention.forward(tape, &self.input_norm.forward(tape, x)?, rope, self.index, context)?;
-        let h = ops::add(tape, x, &a)?;
+        let h = ops::add(tape, x, &context.residual(tape, a)?)?;
         let m = self.mlp.forward(tape, &self.post_norm.forward(tape, &h)?)?;
-        ops::add(tape, &h, &m)
+        ops::add(tape, &h, &context.residual(tape, m)?)
     }
 
     /// Its parameters.

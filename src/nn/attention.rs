@@ -15,6 +15,21 @@ pub trait Context {
     /// Attention of `q` (T, H, D) over the keys and values this context holds, `k` and `v` (T, K, D) of these tokens
     /// included: (T, H, D).
     fn attend(&mut self, tape: &Tape, layer: usize, q: &Var, k: &Var, v: &Var) -> Result<Var>;
+
+    /// What of a `branch` (T, C), the output of attention or MLP, is added to the stream: all of it, unless training
+    /// says otherwise.
+    fn residual(&mut self, _tape: &Tape, branch: Var) -> Result<Var> {
+        Ok(branch)
+    }
+}
+
+/// Dropout of residual branches.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Dropout {
+    /// Probability that an element is dropped.
+    pub p: f32,
+    /// Seed of the draws of one pass; every branch has draws of its own.
+    pub seed: u64,
 }
 
 /// Sequences packed one after the other, as in training: every token sees its own sequence up to itself, and the
@@ -22,12 +37,18 @@ pub trait Context {
 pub struct Packed {
     segments: Segments,
     positions: Vec<u32>,
+    dropout: Option<Dropout>,
 }
 
 impl Packed {
     /// A context over these segments.
     pub fn new(segments: Segments) -> Packed {
-        Packed { positions: segments.positions(), segments }
+        Packed { positions: segments.positions(), segments, dropout: None }
+    }
+
+    /// The same, with dropout in a pass that trains.
+    pub fn with_dropout(self, dropout: Option<Dropout>) -> Packed {
+        Packed { dropout: dropout.filter(|d| d.p > 0.0), ..self }
     }
 }
 
@@ -38,6 +59,12 @@ impl Context for Packed {
 
     fn attend(&mut self, tape: &Tape, _layer: usize, q: &Var, k: &Var, v: &Var) -> Result<Var> {
         ops::attention(tape, q, k, v, &self.segments)
+    }
+
+    fn residual(&mut self, tape: &Tape, branch: Var) -> Result<Var> {
+        let Some(dropout) = &mut self.dropout else { return Ok(branch) };
+        dropout.seed = dropout.seed.wrapping_add(1);
+        ops::dropout(tape, &branch, dropout.p, dropout.seed)
     }
 }
 

@@ -5,7 +5,7 @@ mod linear;
 mod norm;
 mod swiglu;
 
-pub use attention::{AttentionShape, Context, Packed, SelfAttention};
+pub use attention::{AttentionShape, Context, Dropout, Packed, SelfAttention};
 pub use linear::{Embedding, Linear};
 pub use norm::RmsNorm;
 pub use swiglu::SwiGlu;

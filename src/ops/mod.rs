@@ -3,6 +3,7 @@
 mod add;
 mod add_bias;
 mod attention;
+mod dropout;
 mod embedding;
 mod linear;
 mod logprob;
@@ -22,6 +23,7 @@ mod swiglu;
 pub use add::add;
 pub use add_bias::add_bias;
 pub use attention::attention;
+pub use dropout::dropout;
 pub use embedding::{embedding, gather_rows};
 pub use linear::linear;
 pub use logprob::{LogProbs, linear_logprob};

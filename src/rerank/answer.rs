@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::text::{SidTokens, THINK_END, Tokenizer};
 
 const EXPLANATION: &str = "explanation";
-const RECOMMENDATIONS: &str = "recommendations";
+pub(super) const RECOMMENDATIONS: &str = "recommendations";
 
 /// A reasoned ranking.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,14 +116,17 @@ pub fn render(answer: &Answer, candidates: &[u32], sids: &ItemSids) -> Result<Re
     let quoted = Value::from(answer.explanation.as_str()).to_string();
     text += &quoted[1..quoted.len() - 1];
     let explanation = start..text.len();
-    text += &format!("\",\"{RECOMMENDATIONS}\":[");
-    for (place, &position) in answer.ranking.iter().enumerate() {
-        text += if place == 0 { "\"" } else { ",\"" };
-        text += &sids.text(candidates[position])?;
-        text.push('"');
-    }
-    text += "]}";
+    let ranked: Vec<u32> = answer.ranking.iter().map(|&position| candidates[position]).collect();
+    text += &format!("\",\"{RECOMMENDATIONS}\":{}}}", array(&ranked, sids)?);
     Ok(Rendered { text, explanation })
+}
+
+/// The semantic ids of `items` as the JSON array that an answer recommends with.
+///
+/// Errors: `Shape` for an item that has no semantic id.
+pub(super) fn array(items: &[u32], sids: &ItemSids) -> Result<String> {
+    let quoted: Vec<String> = items.iter().map(|&item| Ok(format!("\"{}\"", sids.text(item)?))).collect::<Result<_>>()?;
+    Ok(format!("[{}]", quoted.join(",")))
 }
 
 /// The answer that `text` is: both fields and nothing else, every candidate exactly once.
@@ -202,9 +205,9 @@ impl<'de> Deserialize<'de> for Fields {
 /// Reads generated token ids as answers.
 #[derive(Debug, Clone)]
 pub struct AnswerReader<'a> {
-    tokenizer: &'a Tokenizer,
-    tokens: SidTokens,
-    sids: &'a ItemSids,
+    pub(super) tokenizer: &'a Tokenizer,
+    pub(super) tokens: SidTokens,
+    pub(super) sids: &'a ItemSids,
 }
 
 impl<'a> AnswerReader<'a> {

@@ -9,6 +9,7 @@
 //! | `knowledge` | [`Knowledge`]: hints on what goes well after what |
 //! | `prompt` | [`Prompter`]: the words of every prompt |
 //! | `answer` | [`Answer`]: the JSON object, rendered, parsed, and why a text is none |
+//! | `grammar` | [`AnswerGrammar`]: an answer in writing names only items of its slate |
 //! | `example` | [`Example`]: prompt and answer as token ids with their weights in the loss |
 //! | `candidates` | [`CatalogueGenerator`]: the mid-trained model as pre-ranker |
 //! | `student` | [`Student`]: slates to prompts, generated tokens to answers |
@@ -28,6 +29,7 @@ mod candidates;
 mod choice;
 mod evidence;
 mod example;
+mod grammar;
 mod habits;
 mod http;
 mod http_config;
@@ -53,6 +55,7 @@ pub use cache::Cached;
 pub use candidates::{CatalogueGenerator, Contexts};
 pub use evidence::Weights;
 pub use example::{Example, LossWeights, answer_weights};
+pub use grammar::AnswerGrammar;
 pub use habits::{Habits, Successor};
 pub use http::HttpTeacher;
 pub use http_config::HttpConfig;
@@ -65,7 +68,7 @@ pub use sampling::sample_traces;
 pub use scripted::{Scripted, ScriptedConfig};
 pub use sids::{ItemSids, between_sids};
 pub use slate::{Question, Slate, SlateCounts, read_slates, write_slates};
-pub use student::{Ranked, Student};
+pub use student::{Decoding, Ranked, Student};
 pub use teacher::{PromptStyle, Reply, Response, Teacher, TeacherRequest};
 pub use traces::{Sampling, Trace, TraceConfig, TraceCounts, read_traces, write_traces};
 

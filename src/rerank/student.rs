@@ -1,8 +1,8 @@
 //! The student at work: slates to prompts, prompts to answers.
 
-use super::{Answer, AnswerReader, Invalid, ItemSids, Prompter, Slate};
+use super::{Answer, AnswerGrammar, AnswerReader, Invalid, ItemSids, Prompter, Slate};
 use crate::error::Result;
-use crate::generate::{Rollout, RolloutConfig, SamplerConfig, rollout};
+use crate::generate::{Free, Grammar, Rollout, RolloutConfig, SamplerConfig, rollout};
 use crate::model::Qwen3;
 use crate::text::{ChatTemplate, Tokenizer};
 
@@ -15,6 +15,17 @@ pub struct Student<'a> {
     /// Its chat template.
     pub template: ChatTemplate,
     reader: AnswerReader<'a>,
+}
+
+/// How answers are generated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decoding {
+    /// Under [`AnswerGrammar`], or freely.
+    pub constrained: bool,
+    /// Tokens of an answer at most.
+    pub max_new_tokens: usize,
+    /// Answers decoded together at most.
+    pub max_rows: usize,
 }
 
 /// What the student made of a slate.
@@ -49,20 +60,31 @@ impl<'a> Student<'a> {
         self.tokenizer.eos_ids().to_vec()
     }
 
+    /// What limits the answers to these slates, one prompt each.
+    pub fn grammar<'s>(&'s self, slates: impl Iterator<Item = &'s Slate>, constrained: bool) -> Box<dyn Grammar + 's> {
+        let AnswerReader { tokenizer, tokens, sids } = &self.reader;
+        let history_items = self.prompter.config.history_items;
+        match constrained {
+            true => Box::new(AnswerGrammar { tokenizer, tokens, sids, slates: slates.collect(), history_items }),
+            false => Box::new(Free),
+        }
+    }
+
     /// The model's greedy answer to every slate.
-    pub fn rank(&self, model: &Qwen3, slates: &[Slate], max_new_tokens: usize, max_rows: usize) -> Result<Vec<Ranked>> {
+    pub fn rank(&self, model: &Qwen3, slates: &[Slate], decoding: Decoding) -> Result<Vec<Ranked>> {
         let prompts: Vec<Vec<u32>> = slates.iter().map(|slate| self.prompt(slate)).collect::<Result<_>>()?;
         let config = RolloutConfig {
             samples: 1,
-            max_new_tokens,
+            max_new_tokens: decoding.max_new_tokens,
             stop: self.stop(),
             sampler: SamplerConfig::greedy(),
             vocab_limit: self.tokenizer.vocab_size(),
             seed: 0,
             step: 0,
-            max_rows,
+            max_rows: decoding.max_rows,
         };
-        let rollouts = rollout(model, &prompts, &config)?;
+        let grammar = self.grammar(slates.iter(), decoding.constrained);
+        let rollouts = rollout(model, &prompts, &*grammar, &config)?;
         let ranked = |(slate, rollout): (&Slate, Rollout)| {
             let text = self.tokenizer.decode(&rollout.tokens, false)?;
             Ok(Ranked { text, answer: self.read(slate, &rollout.tokens) })

@@ -3,6 +3,7 @@
 use super::{ADV_EPS, Clip, Overlong, RewardConfig};
 use crate::error::{Error, Result};
 use crate::optim::AdamWConfig;
+use crate::rerank::Decoding;
 use serde::{Deserialize, Serialize};
 
 /// Settings of DAPO.
@@ -25,6 +26,9 @@ pub struct DapoConfig {
     pub warmup_steps: u64,
     /// Sampling temperature, also of every log-probability. 1: DAPO.
     pub temperature: f32,
+    /// Answers, those of the evaluation among them, are generated under a grammar: semantic ids are then always those
+    /// of the slate, each recommended once.
+    pub constrained: bool,
     /// Tokens of an answer at most.
     pub max_new_tokens: usize,
     /// Rewards.
@@ -62,6 +66,7 @@ impl Default for DapoConfig {
             lr: 1e-4,
             warmup_steps: 5,
             temperature: 1.0,
+            constrained: true,
             max_new_tokens: 256,
             reward: RewardConfig::default(),
             clip: Clip::default(),
@@ -79,6 +84,12 @@ impl Default for DapoConfig {
 }
 
 impl DapoConfig {
+    /// How answers are generated.
+    pub fn decoding(&self) -> Decoding {
+        let DapoConfig { constrained, max_new_tokens, max_rows, .. } = *self;
+        Decoding { constrained, max_new_tokens, max_rows }
+    }
+
     /// Errors: `Config` naming the first field out of range.
     pub fn validate(&self) -> Result<()> {
         let bad =

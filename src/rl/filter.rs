@@ -17,7 +17,8 @@ pub fn has_signal(raw: &[f32]) -> bool {
 pub enum SamplingVerdict {
     /// The batch is full: train on it.
     Full,
-    /// Sample another round; this many groups are missing.
+    /// Sample another round of this many groups: so many that those missing come out of it if as large a share of them
+    /// has signal as so far, but never more than a batch.
     More(usize),
     /// The cap on rounds is reached: train on what there is, which may be nothing.
     CapReached,
@@ -101,7 +102,12 @@ impl<G> DynamicSampling<G> {
         } else if self.stats.sampling_rounds >= self.max_rounds {
             SamplingVerdict::CapReached
         } else {
-            SamplingVerdict::More(self.batch - self.kept.len())
+            let missing = self.batch - self.kept.len();
+            let expected = match self.kept.len() {
+                0 => self.batch,
+                kept => (missing * self.stats.sampling_groups).div_ceil(kept),
+            };
+            SamplingVerdict::More(expected.min(self.batch))
         }
     }
 
@@ -126,7 +132,7 @@ mod tests {
     #[test]
     fn fills_over_rounds_and_drops_surplus() {
         let mut sampling = DynamicSampling::new(3, 5).unwrap();
-        assert_eq!(sampling.offer(vec![flat("a"), mixed("b")]).unwrap(), SamplingVerdict::More(2));
+        assert_eq!(sampling.offer(vec![flat("a"), mixed("b")]).unwrap(), SamplingVerdict::More(3));
         assert_eq!(sampling.offer(vec![mixed("c"), mixed("d"), flat("e"), mixed("f")]).unwrap(), SamplingVerdict::Full);
         let (batch, stats) = sampling.finish();
         assert_eq!(batch, ["b", "c", "d"]);

@@ -23,6 +23,6 @@ pub use dapo::{Branch, Clip, ClippedTerm, DapoBatch, DapoLoss, DapoMetrics, Poli
 pub use filter::{DynamicSampling, SamplingStats, SamplingVerdict, has_signal};
 pub use monitor::{LogprobGap, RolloutRecord, RolloutStats, logprob_gap, rollout_stats};
 pub use overlong::Overlong;
-pub use policy::{Group, Response, policy_gradients, response_logps};
+pub use policy::{Group, Logps, PolicyPass, Response, policy_gradients, response_logps};
 pub use reward::{Outcome, Reward, RewardConfig, RewardKind, reward};
 pub use trainer::{DapoTrainer, Task, Verdict};

@@ -1,6 +1,6 @@
 //! The DAPO loop: sample groups until enough of them have signal, reward, normalise, update.
 
-use super::policy::{Group, Response, policy_gradients, response_logps};
+use super::policy::{Group, Logps, Response, policy_gradients, response_logps};
 use super::{
     DapoConfig, DapoMetrics, DynamicSampling, LogprobGap, Outcome, PolicyStats, Reward, RolloutRecord, RolloutStats,
     SamplingStats, SamplingVerdict, group_advantages, logprob_gap, reward, rollout_stats,
@@ -9,7 +9,7 @@ use crate::autograd::Gradients;
 use crate::console::{Progress, interrupted};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::generate::{Rollout, RolloutConfig, SamplerConfig, rollout};
+use crate::generate::{Grammar, Rollout, RolloutConfig, SamplerConfig, rollout};
 use crate::model::{self, Qwen3};
 use crate::optim::{Decay, Optimizer, Schedule};
 use crate::tensor::stream;
@@ -34,6 +34,9 @@ pub struct Verdict {
 pub trait Task: Sync {
     /// Prompt tokens of every slate.
     fn prompts(&self) -> &[Vec<u32>];
+
+    /// What limits the answers to these slates, one prompt each.
+    fn grammar(&self, indices: &[usize]) -> Box<dyn Grammar + '_>;
 
     /// Judges the answer to slate `index`; one that was cut off has no token that ends an answer.
     fn judge(&self, index: usize, tokens: &[u32]) -> Result<Verdict>;
@@ -195,8 +198,8 @@ impl DapoTrainer<'_> {
         let mut sampling = DynamicSampling::new(self.config.batch_prompts, self.config.max_rounds)?;
         let mut all: Vec<Sampled> = vec![];
         let mut round = 0;
-        while let SamplingVerdict::More(_) = sampling.verdict() {
-            let sampled = self.sample(task, cursor, round)?;
+        while let SamplingVerdict::More(wanted) = sampling.verdict() {
+            let sampled = self.sample(task, cursor, round, wanted)?;
             let offers =
                 sampled.iter().enumerate().map(|(i, s)| (s.rewards.iter().map(|r| r.raw).collect(), all.len() + i));
             sampling.offer(offers.collect())?;
@@ -229,16 +232,16 @@ impl DapoTrainer<'_> {
         })
     }
 
-    /// One round of generation: the next prompts in a shuffled order, G rollouts each.
-    fn sample(&self, task: &dyn Task, cursor: &mut Cursor, round: usize) -> Result<Vec<Sampled>> {
+    /// One round of generation: the next `wanted` prompts in a shuffled order, G rollouts each.
+    fn sample(&self, task: &dyn Task, cursor: &mut Cursor, round: usize, wanted: usize) -> Result<Vec<Sampled>> {
         let size = task.prompts().len();
         let mut indices: Vec<usize> = vec![];
-        while indices.len() < self.config.batch_prompts {
+        while indices.len() < wanted {
             let mut order: Vec<usize> = (0..size).collect();
             order.shuffle(&mut stream(self.seed, "dapo order", cursor.epoch, 0));
-            let wanted = self.config.batch_prompts - indices.len();
-            indices.extend(order.iter().skip(cursor.position).take(wanted));
-            cursor.position += wanted;
+            let left = wanted - indices.len();
+            indices.extend(order.iter().skip(cursor.position).take(left));
+            cursor.position += left;
             if cursor.position >= size {
                 (cursor.epoch, cursor.position) = (cursor.epoch + 1, 0);
             }
@@ -254,7 +257,7 @@ impl DapoTrainer<'_> {
             step: cursor.step * self.config.max_rounds as u64 + round as u64,
             max_rows: self.config.max_rows,
         };
-        let mut rollouts = rollout(self.model, &prompts, &config)?.into_iter();
+        let mut rollouts = rollout(self.model, &prompts, &*task.grammar(&indices), &config)?.into_iter();
         indices
             .into_iter()
             .map(|index| {
@@ -279,7 +282,7 @@ impl DapoTrainer<'_> {
         sampled.iter().flat_map(|s| (0..s.rollouts.len()).map(move |i| record(s, i))).collect()
     }
 
-    /// Groups ready for the update: advantages of the shaped rewards, log-probabilities still those of sampling.
+    /// Groups ready for the update: advantages of the shaped rewards, old log-probabilities not known yet.
     fn groups<'s>(&self, task: &dyn Task, kept: impl Iterator<Item = &'s Sampled>) -> Result<Vec<Group>> {
         kept.map(|s| {
             let shaped: Vec<f32> = s
@@ -289,10 +292,9 @@ impl DapoTrainer<'_> {
                 .map(|(r, o)| r.total + self.config.overlong.penalty(o.tokens.len()))
                 .collect();
             let advantages = group_advantages(&shaped, self.config.group_size, self.config.adv_eps)?;
-            let responses = s.rollouts.iter().zip(advantages.values).map(|(rollout, advantage)| Response {
-                tokens: rollout.tokens.clone(),
-                logp_old: rollout.logps.clone(),
-                advantage,
+            let responses = s.rollouts.iter().zip(advantages.values).map(|(rollout, advantage)| {
+                let Rollout { tokens, choices, logps: logp_sampled, .. } = rollout.clone();
+                Response { tokens, choices, logp_sampled, logp_old: None, advantage }
             });
             Ok(Group { prompt: task.prompts()[s.index].clone(), responses: responses.collect() })
         })
@@ -313,35 +315,37 @@ impl DapoTrainer<'_> {
             return Ok(update);
         }
         let temperature = self.config.temperature;
-        // the old policy's log-probabilities are the training engine's own; how far sampling's are from them is logged
-        let (mut sampled, mut recomputed) = (vec![], vec![]);
-        let parts = passes(groups, self.config.pass_tokens);
-        for pass in &parts {
-            let (logps, entropy) = response_logps(self.model, &groups[pass.clone()], temperature)?;
-            update.entropy += entropy / parts.len() as f64;
-            let mut logps_left = logps.as_slice();
-            for response in groups[pass.clone()].iter_mut().flat_map(|g| &mut g.responses) {
-                let (own, rest) = logps_left.split_at(response.tokens.len());
-                sampled.extend(std::mem::replace(&mut response.logp_old, own.to_vec()));
-                logps_left = rest;
-            }
-            recomputed.extend(logps);
-        }
-        update.gap = logprob_gap(&sampled, &recomputed, &vec![true; sampled.len()])?;
-
         let size = groups.len().div_ceil(self.config.minibatches);
-        let minibatches = groups.chunks(size).len() as f64;
-        for minibatch in groups.chunks(size) {
-            let tokens: usize = minibatch.iter().flat_map(|g| &g.responses).map(|r| r.tokens.len()).sum();
+        let count = groups.chunks(size).len() as f64;
+        let mut seen = Seen::new(self.tokenizer.vocab_size().min(self.model.config().vocab_size));
+        // The old policy's log-probabilities are the training engine's own. Those of the first minibatch are found on the
+        // way, since nothing is updated before it.
+        for minibatch in groups.chunks_mut(size).skip(1) {
+            for pass in passes(minibatch, self.config.pass_tokens) {
+                let groups = &mut minibatch[pass];
+                let found = response_logps(self.model, groups, temperature)?;
+                seen.add(groups, &found);
+                let mut left = found.logps.as_slice();
+                for response in groups.iter_mut().flat_map(|g| &mut g.responses) {
+                    let (own, rest) = left.split_at(response.actions().count());
+                    (response.logp_old, left) = (Some(own.to_vec()), rest);
+                }
+            }
+        }
+        for (at, minibatch) in groups.chunks(size).enumerate() {
+            let actions: usize = minibatch.iter().flat_map(|g| &g.responses).map(|r| r.actions().count()).sum();
             let (mut loss, mut sum): (f64, Option<Gradients>) = (0.0, None);
             for pass in passes(minibatch, self.config.pass_tokens) {
-                let (part, gradients, metrics) =
-                    policy_gradients(self.model, &minibatch[pass], temperature, &self.config.clip, tokens)?;
-                loss += part;
-                update.metrics.merge(&metrics);
+                let groups = &minibatch[pass];
+                let part = policy_gradients(self.model, groups, temperature, &self.config.clip, actions)?;
+                if at == 0 {
+                    seen.add(groups, &part.actions);
+                }
+                loss += part.loss;
+                update.metrics.merge(&part.metrics);
                 match &mut sum {
-                    None => sum = Some(gradients),
-                    Some(sum) => sum.merge(gradients)?,
+                    None => sum = Some(part.gradients),
+                    Some(sum) => sum.merge(part.gradients)?,
                 }
             }
             let Some(mut gradients) = sum else { continue };
@@ -349,11 +353,43 @@ impl DapoTrainer<'_> {
                 true => optimizer.step(self.model.params_mut(), &mut gradients, lr)?,
                 false => crate::optim::StepReport { grad_norm: f64::NAN, applied: false },
             };
-            update.loss += loss / minibatches;
-            update.grad_norm += report.grad_norm / minibatches;
+            update.loss += loss / count;
+            update.grad_norm += report.grad_norm / count;
             guard.observe(step, report.applied, loss, report.grad_norm, &minibatch[0].prompt)?;
         }
+        (update.gap, update.entropy) = seen.close()?;
         Ok(update)
+    }
+}
+
+/// The actions of a step, as sampling and as training saw them.
+struct Seen {
+    /// Choices where no grammar bore on a token: only there the two are of the same distribution.
+    all: usize,
+    sampled: Vec<f32>,
+    trained: Vec<f32>,
+    free: Vec<bool>,
+    entropy: f64,
+}
+
+impl Seen {
+    fn new(all: usize) -> Seen {
+        Seen { all, sampled: vec![], trained: vec![], free: vec![], entropy: 0.0 }
+    }
+
+    fn add(&mut self, groups: &[Group], found: &Logps) {
+        for response in groups.iter().flat_map(|g| &g.responses) {
+            self.sampled.extend(response.actions().map(|i| response.logp_sampled[i]));
+            self.free.extend(response.actions().map(|i| response.choices[i] == self.all));
+        }
+        self.trained.extend(&found.logps);
+        self.entropy += found.entropy;
+    }
+
+    /// The gap between the two, and the mean entropy.
+    fn close(self) -> Result<(LogprobGap, f64)> {
+        let gap = logprob_gap(&self.sampled, &self.trained, &self.free)?;
+        Ok((gap, self.entropy / self.trained.len().max(1) as f64))
     }
 }
 

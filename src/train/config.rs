@@ -24,6 +24,8 @@ pub struct TrainConfig {
     pub decay: Decay,
     /// Last learning rate as a share of the peak.
     pub lr_floor: f64,
+    /// Probability of dropout on what a layer adds to the residual stream. 0: Qwen3.
+    pub dropout: f32,
     /// AdamW's constants.
     pub optimizer: AdamWConfig,
     /// Seconds between checkpoints.
@@ -43,6 +45,7 @@ impl Default for TrainConfig {
             warmup: 0.05,
             decay: Decay::Cosine,
             lr_floor: 0.1,
+            dropout: 0.0,
             optimizer: AdamWConfig::default(),
             checkpoint_seconds: 60,
             max_skipped: 10,
@@ -72,6 +75,9 @@ impl TrainConfig {
             if !(0.0..=1.0).contains(&share) {
                 return bad(field, format!("{share}: is a share, between 0 and 1"));
             }
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return bad("dropout", format!("{}: must be at least 0 and below 1", self.dropout));
         }
         if self.max_skipped == 0 {
             return bad("max_skipped", "0: the first skip would stop the run; 1 is the strictest".into());

@@ -7,11 +7,12 @@ use crate::console::{Progress, interrupted};
 use crate::data::{Batch, Example, Examples};
 use crate::error::{Error, Result};
 use crate::model::Qwen3;
-use crate::nn::Packed;
+use crate::nn::{Dropout, Packed};
 use crate::optim::{Optimizer, Schedule};
 use crate::tensor::{Tensor, stream};
 use crate::text::Tokenizer;
 use crate::{files, ops};
+use rand::RngExt;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -21,13 +22,14 @@ use std::time::Instant;
 /// Weighted mean negative log-likelihood of a batch, `−Σ w log p / Σ w`, and its gradients.
 ///
 /// Errors: `Shape` for a batch without predictions; `Kernel`.
-pub fn loss_and_gradients(model: &Qwen3, batch: &Batch) -> Result<(f64, Gradients)> {
+pub fn loss_and_gradients(model: &Qwen3, batch: &Batch, dropout: Option<Dropout>) -> Result<(f64, Gradients)> {
     let total: f64 = batch.weights.iter().map(|&w| w as f64).sum();
     if total <= 0.0 {
         return Err(Error::Shape { op: "loss", problem: "the batch has no token with a weight".into() });
     }
     let tape = Tape::new();
-    let hidden = model.hidden(&tape, &batch.ids, &mut Packed::new(batch.segments.clone()))?;
+    let mut context = Packed::new(batch.segments.clone()).with_dropout(dropout);
+    let hidden = model.hidden(&tape, &batch.ids, &mut context)?;
     // rows that predict something: the head is applied to no other
     let rows = ops::gather_rows(&tape, &hidden, &batch.rows)?;
     let predicted = ops::linear_logprob(&tape, &rows, &tape.param(model.head()), &batch.targets, 1.0)?;
@@ -109,7 +111,9 @@ impl Trainer<'_> {
             let batch = self.next_batch(examples, &order, &mut cursor)?;
             let (mut loss, mut report) = (f64::NAN, None);
             if !batch.rows.is_empty() {
-                let (found, mut gradients) = loss_and_gradients(self.model, &batch)?;
+                let seed = stream(self.seed, &format!("{} dropout", self.stage), cursor.step, 0).random();
+                let dropout = Some(Dropout { p: self.config.dropout, seed });
+                let (found, mut gradients) = loss_and_gradients(self.model, &batch, dropout)?;
                 loss = found;
                 let params = self.model.params_mut();
                 report = Some(match loss.is_finite() {

@@ -151,6 +151,7 @@ mod tests {
                 .map(|name| Ranker {
                     name: name.into(),
                     answers: vec![RankerAnswer::Valid { rank: 1, copied: false }; 3],
+                    free_valid_rate: Some(0.5),
                 })
                 .into(),
             oracle: Some(vec![1; 3]),

@@ -51,8 +51,9 @@ fn scores(section: &Map<String, Value>, orders: &[(&str, &Value)]) -> String {
     let own = |key: &'static str| move |_: &str, entry: &Value| entry[key].as_f64();
     let of = |key: &'static str| move |name: &str, _: &Value| section.get(key)?.get(name)?.as_f64();
     type Share<'a> = Box<dyn Fn(&str, &Value) -> Option<f64> + 'a>;
-    let shares: [(&str, Share); 4] = [
+    let shares: [(&str, Share); 5] = [
         ("valid", Box::new(own("valid_rate"))),
+        ("valid without grammar", Box::new(own("free_valid_rate"))),
         ("copies", Box::new(own("order_copy_rate"))),
         ("of best", Box::new(of("share_of_best"))),
         ("of gain", Box::new(of("share_of_gain"))),

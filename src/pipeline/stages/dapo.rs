@@ -5,6 +5,7 @@ use super::setting::Setting;
 use super::{sft, slates, write_results};
 use crate::error::{Error, Result};
 use crate::eval::Metric;
+use crate::generate::Grammar;
 use crate::model::{self, Qwen3};
 use crate::rerank::{Slate, Student};
 use crate::rl::{DapoTrainer, Outcome, Task, Verdict};
@@ -19,11 +20,16 @@ struct Slates<'a> {
     student: &'a Student<'a>,
     slates: &'a [Slate],
     prompts: Vec<Vec<u32>>,
+    constrained: bool,
 }
 
 impl Task for Slates<'_> {
     fn prompts(&self) -> &[Vec<u32>] {
         &self.prompts
+    }
+
+    fn grammar(&self, indices: &[usize]) -> Box<dyn Grammar + '_> {
+        self.student.grammar(indices.iter().map(|&i| &self.slates[i]), self.constrained)
     }
 
     fn judge(&self, index: usize, tokens: &[u32]) -> Result<Verdict> {
@@ -55,14 +61,15 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
     let (mut model, tokenizer) = sft::load(run, device)?;
     let student = Student::new(setting.prompter(), &tokenizer, &setting.sids)?;
     let prompts = slates.train.iter().map(|slate| student.prompt(slate)).collect::<Result<_>>()?;
-    let task = Slates { student: &student, slates: &slates.train, prompts };
+    let task =
+        Slates { student: &student, slates: &slates.train, prompts, constrained: dapo.constrained };
     let held_back = &slates.validation[..slates.validation.len().min(dapo.validate_slates)];
     // NDCG@5 with the incoming order in place of invalid answers, as a server would answer
     let validate = |model: &Qwen3| -> Result<Option<f64>> {
         if held_back.is_empty() {
             return Ok(None);
         }
-        let ranked = student.rank(model, held_back, dapo.max_new_tokens, dapo.max_rows)?;
+        let ranked = student.rank(model, held_back, dapo.decoding())?;
         let ranks: Vec<Option<usize>> = ranked
             .iter()
             .zip(held_back)

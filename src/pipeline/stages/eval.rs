@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::eval::{
     AnswerView, Bootstrap, Ranker, RankerAnswer, Report, RerankEvaluation, Run, SampleView, SlateCase, StageLog,
 };
-use crate::rerank::{Ranked, Slate, Student};
+use crate::rerank::{Decoding, Ranked, Slate, Student};
 use gr2_kernels::Device;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -23,13 +23,15 @@ pub struct EvalConfig {
     pub resamples: usize,
     /// Test slates measured at most; 0: all.
     pub slates: usize,
+    /// Test slates on which answers are also generated without the grammar, to report how many are valid then.
+    pub free_slates: usize,
     /// Sample answers in the report.
     pub samples: usize,
 }
 
 impl Default for EvalConfig {
     fn default() -> Self {
-        EvalConfig { resamples: 10_000, slates: 0, samples: 6 }
+        EvalConfig { resamples: 10_000, slates: 0, free_slates: 400, samples: 6 }
     }
 }
 
@@ -58,15 +60,25 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, _directory: &Path, device: &
         });
     }
     let mut answers: Vec<(&str, Vec<Ranked>)> = vec![];
+    let mut free_valid_rates = vec![];
     for (name, load) in [("sft", sft::load as fn(&RunDir, &Device) -> _), ("dapo", dapo::load)] {
         let (model, tokenizer) = load(run, device)?;
         let student = Student::new(setting.prompter(), &tokenizer, &setting.sids)?;
-        answers.push((name, student.rank(&model, &test, config.dapo.max_new_tokens, config.dapo.max_rows)?));
+        let decoding = config.dapo.decoding();
+        answers.push((name, student.rank(&model, &test, decoding)?));
+        let some = &test[..test.len().min(config.eval.free_slates)];
+        free_valid_rates.push(match decoding.constrained && !some.is_empty() {
+            true => {
+                let free = student.rank(&model, some, Decoding { constrained: false, ..decoding })?;
+                Some(free.iter().filter(|r| r.answer.is_ok()).count() as f64 / some.len() as f64)
+            }
+            false => None,
+        });
     }
 
-    let rankers = answers.iter().map(|(name, ranked)| {
+    let rankers = answers.iter().zip(free_valid_rates).map(|((name, ranked), free_valid_rate)| {
         let answers = ranked.iter().zip(&test).map(|(r, slate)| ranker_answer(r, slate)).collect();
-        Ranker { name: name.to_string(), answers }
+        Ranker { name: name.to_string(), answers, free_valid_rate }
     });
     let evaluation = RerankEvaluation {
         slates: test
@@ -98,7 +110,8 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, _directory: &Path, device: &
         if let Some(metrics) = report.get("rerank").and_then(|r| r.get(ranker)) {
             let of = |key: &str| metrics[key].as_f64().map_or("-".into(), |v| format!("{v:.4}"));
             let (r1, n5) = (of("recall@1"), of("ndcg@5"));
-            eprintln!("eval: {ranker:<8} recall@1 {r1}  ndcg@5 {n5}  valid {}", of("valid_rate"));
+            let (valid, free) = (of("valid_rate"), of("free_valid_rate"));
+            eprintln!("eval: {ranker:<8} recall@1 {r1}  ndcg@5 {n5}  valid {valid}  without grammar {free}");
         }
     }
     eprintln!("eval: {}", run.root().join("report.html").display());

@@ -40,8 +40,9 @@ impl SftConfig {
 
 pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &Device) -> Result<()> {
     let setting = Setting::load(config, run)?;
-    let slates = slates::read(run, &setting.dataset)?.lessons();
-    let traces = traces::read(run, &slates)?;
+    let slates = slates::read(run, &setting.dataset)?;
+    let slates = slates.lessons();
+    let traces = traces::read(run, slates)?;
     let (mut model, tokenizer) = midtrain::load(run, device)?;
     let student = Student::new(setting.prompter(), &tokenizer, &setting.sids)?;
     let mut examples = vec![];

@@ -39,9 +39,10 @@ pub struct SlatesConfig {
     pub source: SlateSource,
     /// Candidates of a slate. 10: GR2.
     pub size: usize,
-    /// Positions of each user's training part that become practice slates, the latest first; 0: none. SFT learns form and
-    /// reasoning on them; their order is too good, since the pre-ranker was trained on their targets, so rewards are never
-    /// computed on them. Not for `file`.
+    /// Positions of each user's training part that become practice slates, the latest first. Traces are of these, so that
+    /// rewards are earned on slates whose targets nobody was taught; their order is too good, since the pre-ranker was
+    /// trained on their targets, so rewards are never computed on them. 0, and with `file`: none, and traces are of the
+    /// slates to train on.
     pub practice: usize,
     /// A control: gives every slate that is learnt from or chosen by a random candidate as its target. What is learnt then
     /// must not beat the incoming order on the test slates, which keep their targets.
@@ -72,9 +73,9 @@ impl SlatesConfig {
 
 /// The sets of slates, all holding their targets.
 pub(super) struct Slates {
-    /// Purchases of the training parts: what traces and SFT learn from besides.
+    /// Purchases of the training parts: what traces and SFT learn from.
     pub(super) practice: Vec<Slate>,
-    /// Validation purchases of most users: what traces, SFT and DAPO learn from.
+    /// Validation purchases of most users: what DAPO learns from.
     pub(super) train: Vec<Slate>,
     /// Validation purchases of the users held back.
     pub(super) validation: Vec<Slate>,
@@ -83,9 +84,9 @@ pub(super) struct Slates {
 }
 
 impl Slates {
-    /// What a teacher is asked about: the slates to train on, then those to practise on.
-    pub(super) fn lessons(&self) -> Vec<Slate> {
-        [&self.train[..], &self.practice[..]].concat()
+    /// What a teacher is asked about: the slates to practise on, those to train on where there are none.
+    pub(super) fn lessons(&self) -> &[Slate] {
+        if self.practice.is_empty() { &self.train } else { &self.practice }
     }
 }
 

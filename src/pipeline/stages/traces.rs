@@ -4,7 +4,7 @@ use super::super::{RunConfig, RunDir, Stage};
 use super::setting::Setting;
 use super::{slates, write_results};
 use crate::error::{Error, Result};
-use crate::generate::{RolloutConfig, SamplerConfig, rollout};
+use crate::generate::{Free, RolloutConfig, SamplerConfig, rollout};
 use crate::model;
 use crate::rerank::{
     Cached, HttpConfig, HttpTeacher, LocalPrompts, LocalTeacher, PromptStyle, Scripted, ScriptedConfig, Teacher, Trace,
@@ -103,7 +103,7 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
     let lessons = slates.lessons();
     let prompter = setting.prompter();
     let cache = directory.join("answers");
-    let ask = |teacher: &dyn Teacher| sample_traces(&lessons, &prompter, teacher, &traces.sampling);
+    let ask = |teacher: &dyn Teacher| sample_traces(lessons, &prompter, teacher, &traces.sampling);
     let (found, counts) = match traces.teacher {
         TeacherChoice::Scripted => {
             let Setting { attributes, habits, knowledge, sids, .. } = &setting;
@@ -131,7 +131,7 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
                     step: prompts.slates.first().copied().unwrap_or(0) << 16 | prompts.attempt as u64,
                     max_rows: local.batch,
                 };
-                Ok(rollout(&model, &prompts.prompts, &settings)?.into_iter().map(|r| r.tokens).collect())
+                Ok(rollout(&model, &prompts.prompts, &Free, &settings)?.into_iter().map(|r| r.tokens).collect())
             };
             let teacher = LocalTeacher {
                 name: local.path.display().to_string(),

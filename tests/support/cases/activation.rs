@@ -19,6 +19,14 @@ pub fn cases() -> Vec<Case> {
             tolerance: 0.0,
             run: Box::new(|_, tape, x| ops::relu(tape, &x[0])),
         });
+        cases.push(Case {
+            name: format!("dropout ({len}) scale {scale}"),
+            inputs: vec![[len].into()],
+            scale,
+            // the rounding of one product
+            tolerance: 1e-7,
+            run: Box::new(|_, tape, x| ops::dropout(tape, &x[0], 0.3, 0x1234_5678_9abc)),
+        });
     }
     cases
 }

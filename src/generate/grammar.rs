@@ -1,0 +1,18 @@
+//! What may come next, asked before every draw.
+
+/// Limits the tokens of continuations.
+pub trait Grammar: Sync {
+    /// The tokens that may follow the new `tokens` of a continuation of prompt `prompt`, ascending; `None` for every
+    /// token. At least one.
+    fn allowed(&self, prompt: usize, tokens: &[u32]) -> Option<Vec<u32>>;
+}
+
+/// No limits.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Free;
+
+impl Grammar for Free {
+    fn allowed(&self, _: usize, _: &[u32]) -> Option<Vec<u32>> {
+        None
+    }
+}
