@@ -45,8 +45,8 @@ pub struct Rollout {
     pub tokens: Vec<u32>,
     /// Log-probability of each under the distribution it was drawn from.
     pub logps: Vec<f32>,
-    /// Number of tokens that the grammar left to choose from at each; the whole vocabulary where it left all.
-    pub choices: Vec<usize>,
+    /// Tokens that the grammar left to choose from at each; empty where it left all.
+    pub allowed: Vec<Vec<u32>>,
     /// True if it ended with a stop token.
     pub finished: bool,
 }
@@ -119,7 +119,7 @@ impl<'a> Wave<'a> {
         let mut from = vec![];
         for (p, (&end, &length)) in ends.iter().zip(&lengths).enumerate() {
             for g in 0..config.samples {
-                let rollout = Rollout { prompt: first + p, tokens: vec![], logps: vec![], choices: vec![], finished: false };
+                let rollout = Rollout { prompt: first + p, tokens: vec![], logps: vec![], allowed: vec![], finished: false };
                 let rng = stream(config.seed, "rollout", config.step, ((first + p) * config.samples + g) as u64);
                 let prompt = (end + 1 - length as u32, length as u32);
                 live.push(Live { rollout, rng, prompt, context: prompts[p].clone() });
@@ -163,21 +163,22 @@ impl<'a> Wave<'a> {
         let limit = self.config.vocab_limit.min(self.model.config().vocab_size);
         let head = tape.constant(self.model.head().value.narrow(0..limit)?);
         let mut logits = ops::linear(tape, hidden, &head)?.tensor().clone();
-        let allowed: Vec<Option<Vec<u32>>> = active
+        let allowed: Vec<Vec<u32>> = active
             .par_iter()
             .map(|&i| self.grammar.allowed(self.live[i].rollout.prompt, &self.live[i].rollout.tokens))
+            .map(Option::unwrap_or_default)
             .collect();
-        let lists: Vec<&[u32]> = allowed.iter().map(|list| list.as_deref().unwrap_or_default()).collect();
+        let lists: Vec<&[u32]> = allowed.iter().map(Vec::as_slice).collect();
         restrict(logits.buffer_mut(), &lists, limit)?;
         let uniforms: Vec<f32> = active.iter().map(|&i| self.live[i].rng.random::<f32>()).collect();
         let histories: Vec<&[u32]> = active.iter().map(|&i| self.live[i].context.as_slice()).collect();
         let drawn = self.sampler.draw(&logits, &uniforms, &histories)?;
-        for ((&i, (token, logp)), list) in active.iter().zip(drawn).zip(&lists) {
+        for ((&i, (token, logp)), list) in active.iter().zip(drawn).zip(allowed) {
             let Live { rollout, context, .. } = &mut self.live[i];
             context.push(token);
             rollout.tokens.push(token);
             rollout.logps.push(logp);
-            rollout.choices.push(if list.is_empty() { limit } else { list.len() });
+            rollout.allowed.push(list);
             rollout.finished = self.config.stop.contains(&token);
         }
         Ok(())

@@ -55,6 +55,13 @@ impl<'a> Student<'a> {
         self.reader.parse(tokens, &slate.candidates)
     }
 
+    /// Tokens of a valid answer after which the target's place in it is settled.
+    pub fn settled(&self, slate: &Slate, tokens: &[u32]) -> Option<usize> {
+        let ids = self.reader.tokens.ids(self.reader.sids.codes(slate.target?).ok()?).ok()?;
+        // the explanation may cite the target before the list ranks it
+        tokens.windows(ids.len()).rposition(|window| window == ids).map(|at| at + ids.len())
+    }
+
     /// Tokens that end an answer.
     pub fn stop(&self) -> Vec<u32> {
         self.tokenizer.eos_ids().to_vec()

@@ -6,6 +6,17 @@ use crate::optim::AdamWConfig;
 use crate::rerank::Decoding;
 use serde::{Deserialize, Serialize};
 
+/// Which tokens of an answer its advantage is the credit of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Credit {
+    /// All: DAPO.
+    All,
+    /// Those up to the target's place in a valid answer. What follows cannot change the reward, so that its part of
+    /// the gradient is zero on average and nothing but noise in a sample.
+    UntilSettled,
+}
+
 /// Settings of DAPO.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -33,6 +44,8 @@ pub struct DapoConfig {
     pub max_new_tokens: usize,
     /// Rewards.
     pub reward: RewardConfig,
+    /// Which tokens are learnt from.
+    pub credit: Credit,
     /// Clip of the probability ratio.
     pub clip: Clip,
     /// Punishment of long answers.
@@ -69,6 +82,7 @@ impl Default for DapoConfig {
             constrained: true,
             max_new_tokens: 256,
             reward: RewardConfig::default(),
+            credit: Credit::UntilSettled,
             clip: Clip::default(),
             overlong: Overlong { max_length: 256, buffer: 64, factor: 1.0 },
             adv_eps: ADV_EPS,

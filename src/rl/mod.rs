@@ -18,7 +18,7 @@ mod reward;
 mod trainer;
 
 pub use advantage::{ADV_EPS, Advantages, group_advantages};
-pub use config::DapoConfig;
+pub use config::{Credit, DapoConfig};
 pub use dapo::{Branch, Clip, ClippedTerm, DapoBatch, DapoLoss, DapoMetrics, PolicyStats, clipped_term, dapo_loss};
 pub use filter::{DynamicSampling, SamplingStats, SamplingVerdict, has_signal};
 pub use monitor::{LogprobGap, RolloutRecord, RolloutStats, logprob_gap, rollout_stats};

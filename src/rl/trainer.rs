@@ -2,7 +2,7 @@
 
 use super::policy::{Group, Logps, Response, policy_gradients, response_logps};
 use super::{
-    DapoConfig, DapoMetrics, DynamicSampling, LogprobGap, Outcome, PolicyStats, Reward, RolloutRecord, RolloutStats,
+    Credit, DapoConfig, DapoMetrics, DynamicSampling, LogprobGap, Outcome, PolicyStats, Reward, RolloutRecord, RolloutStats,
     SamplingStats, SamplingVerdict, group_advantages, logprob_gap, reward, rollout_stats,
 };
 use crate::autograd::Gradients;
@@ -28,6 +28,8 @@ pub struct Verdict {
     pub outcome: Outcome,
     /// True if the answer is valid and equal to the incoming order.
     pub copied: bool,
+    /// Tokens of a valid answer after which its rank was settled.
+    pub settled: Option<usize>,
 }
 
 /// Slates as a task: prompts, and what becomes of answers.
@@ -292,9 +294,11 @@ impl DapoTrainer<'_> {
                 .map(|(r, o)| r.total + self.config.overlong.penalty(o.tokens.len()))
                 .collect();
             let advantages = group_advantages(&shaped, self.config.group_size, self.config.adv_eps)?;
-            let responses = s.rollouts.iter().zip(advantages.values).map(|(rollout, advantage)| {
-                let Rollout { tokens, choices, logps: logp_sampled, .. } = rollout.clone();
-                Response { tokens, choices, logp_sampled, logp_old: None, advantage }
+            let answers = s.rollouts.iter().zip(&s.verdicts).zip(advantages.values);
+            let responses = answers.map(|((rollout, Verdict { settled, .. }), advantage)| {
+                let Rollout { tokens, allowed, logps: logp_sampled, .. } = rollout.clone();
+                let settled = settled.filter(|_| self.config.credit == Credit::UntilSettled).unwrap_or(tokens.len());
+                Response { tokens, allowed, settled, logp_sampled, logp_old: None, advantage }
             });
             Ok(Group { prompt: task.prompts()[s.index].clone(), responses: responses.collect() })
         })
@@ -317,7 +321,7 @@ impl DapoTrainer<'_> {
         let temperature = self.config.temperature;
         let size = groups.len().div_ceil(self.config.minibatches);
         let count = groups.chunks(size).len() as f64;
-        let mut seen = Seen::new(self.tokenizer.vocab_size().min(self.model.config().vocab_size));
+        let mut seen = Seen::default();
         // The old policy's log-probabilities are the training engine's own. Those of the first minibatch are found on the
         // way, since nothing is updated before it.
         for minibatch in groups.chunks_mut(size).skip(1) {
@@ -363,24 +367,17 @@ impl DapoTrainer<'_> {
 }
 
 /// The actions of a step, as sampling and as training saw them.
+#[derive(Default)]
 struct Seen {
-    /// Choices where no grammar bore on a token: only there the two are of the same distribution.
-    all: usize,
     sampled: Vec<f32>,
     trained: Vec<f32>,
-    free: Vec<bool>,
     entropy: f64,
 }
 
 impl Seen {
-    fn new(all: usize) -> Seen {
-        Seen { all, sampled: vec![], trained: vec![], free: vec![], entropy: 0.0 }
-    }
-
     fn add(&mut self, groups: &[Group], found: &Logps) {
         for response in groups.iter().flat_map(|g| &g.responses) {
             self.sampled.extend(response.actions().map(|i| response.logp_sampled[i]));
-            self.free.extend(response.actions().map(|i| response.choices[i] == self.all));
         }
         self.trained.extend(&found.logps);
         self.entropy += found.entropy;
@@ -388,7 +385,7 @@ impl Seen {
 
     /// The gap between the two, and the mean entropy.
     fn close(self) -> Result<(LogprobGap, f64)> {
-        let gap = logprob_gap(&self.sampled, &self.trained, &self.free)?;
+        let gap = logprob_gap(&self.sampled, &self.trained, &vec![true; self.trained.len()])?;
         Ok((gap, self.entropy / self.trained.len().max(1) as f64))
     }
 }

@@ -45,11 +45,11 @@ fn verdict(student: &Student, slate: &Slate, tokens: &[u32]) -> Result<Verdict> 
         hint: None,
     })?;
     Ok(match student.read(slate, tokens) {
-        Err(_) => Verdict { outcome: Outcome::Invalid, copied: false },
+        Err(_) => Verdict { outcome: Outcome::Invalid, copied: false, settled: None },
         Ok(answer) => {
             let rank_re = answer.rank_of(rank_pre - 1).expect("invariant: a parsed answer ranks every candidate");
             let outcome = Outcome::Valid { rank_pre, rank_re, slate: slate.candidates.len() };
-            Verdict { outcome, copied: answer.copies_order() }
+            Verdict { outcome, copied: answer.copies_order(), settled: student.settled(slate, tokens) }
         }
     })
 }
