@@ -87,9 +87,8 @@ fn the_same_tokens_are_barred() {
     for (rows, cols) in [(1, 1), (3, 7), (70, 1000)] {
         let logits = floats(1, rows * cols, 2.0);
         // every third row is left alone, the others keep every row-th token
-        let lists: Vec<Vec<u32>> = (0..rows)
-            .map(|r| if r % 3 == 2 { vec![] } else { (0..cols as u32).step_by(r + 1).collect() })
-            .collect();
+        let lists: Vec<Vec<u32>> =
+            (0..rows).map(|r| if r % 3 == 2 { vec![] } else { (0..cols as u32).step_by(r + 1).collect() }).collect();
         let allowed: Vec<&[u32]> = lists.iter().map(Vec::as_slice).collect();
         let run = |device: &Device| {
             let mut x = Buffer::from_slice(device, &logits).expect("upload");

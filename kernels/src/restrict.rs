@@ -54,7 +54,12 @@ pub fn restrict(logits: &mut Buffer, allowed: &[&[u32]], cols: usize) -> Result<
             for r in split_rows(OP, allowed.len(), &[cols * 4], gpu.max_binding())? {
                 let params = Params { rows: r.len() as u32, cols: cols as u32 };
                 let row = logits.bind(r.start * cols..r.end * cols);
-                gpu.run(&RESTRICT, &[row, offsets.bind(r.start..r.end + 1), tokens.bind_all()], &params, r.len() as u64)?;
+                gpu.run(
+                    &RESTRICT,
+                    &[row, offsets.bind(r.start..r.end + 1), tokens.bind_all()],
+                    &params,
+                    r.len() as u64,
+                )?;
             }
         }
     }

@@ -119,7 +119,8 @@ impl<'a> Wave<'a> {
         let mut from = vec![];
         for (p, (&end, &length)) in ends.iter().zip(&lengths).enumerate() {
             for g in 0..config.samples {
-                let rollout = Rollout { prompt: first + p, tokens: vec![], logps: vec![], allowed: vec![], finished: false };
+                let rollout =
+                    Rollout { prompt: first + p, tokens: vec![], logps: vec![], allowed: vec![], finished: false };
                 let rng = stream(config.seed, "rollout", config.step, ((first + p) * config.samples + g) as u64);
                 let prompt = (end + 1 - length as u32, length as u32);
                 live.push(Live { rollout, rng, prompt, context: prompts[p].clone() });

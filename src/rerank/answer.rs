@@ -125,7 +125,8 @@ pub fn render(answer: &Answer, candidates: &[u32], sids: &ItemSids) -> Result<Re
 ///
 /// Errors: `Shape` for an item that has no semantic id.
 pub(super) fn array(items: &[u32], sids: &ItemSids) -> Result<String> {
-    let quoted: Vec<String> = items.iter().map(|&item| Ok(format!("\"{}\"", sids.text(item)?))).collect::<Result<_>>()?;
+    let quoted: Vec<String> =
+        items.iter().map(|&item| Ok(format!("\"{}\"", sids.text(item)?))).collect::<Result<_>>()?;
     Ok(format!("[{}]", quoted.join(",")))
 }
 

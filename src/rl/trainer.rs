@@ -2,8 +2,8 @@
 
 use super::policy::{Group, Logps, Response, policy_gradients, response_logps};
 use super::{
-    Credit, DapoConfig, DapoMetrics, DynamicSampling, LogprobGap, Outcome, PolicyStats, Reward, RolloutRecord, RolloutStats,
-    SamplingStats, SamplingVerdict, group_advantages, logprob_gap, reward, rollout_stats,
+    Credit, DapoConfig, DapoMetrics, DynamicSampling, LogprobGap, Outcome, PolicyStats, Reward, RolloutRecord,
+    RolloutStats, SamplingStats, SamplingVerdict, group_advantages, logprob_gap, reward, rollout_stats,
 };
 use crate::autograd::Gradients;
 use crate::console::{Progress, interrupted};

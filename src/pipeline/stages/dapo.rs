@@ -61,8 +61,7 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
     let (mut model, tokenizer) = sft::load(run, device)?;
     let student = Student::new(setting.prompter(), &tokenizer, &setting.sids)?;
     let prompts = slates.train.iter().map(|slate| student.prompt(slate)).collect::<Result<_>>()?;
-    let task =
-        Slates { student: &student, slates: &slates.train, prompts, constrained: dapo.constrained };
+    let task = Slates { student: &student, slates: &slates.train, prompts, constrained: dapo.constrained };
     let held_back = &slates.validation[..slates.validation.len().min(dapo.validate_slates)];
     // NDCG@5 with the incoming order in place of invalid answers, as a server would answer
     let validate = |model: &Qwen3| -> Result<Option<f64>> {
