@@ -2,7 +2,7 @@
 //   logits     (R, V)    f32    changed in place, one workgroup per row
 //   offsets    (R + 1)   u32    row r's list is tokens[offsets[r] .. offsets[r + 1]]
 //   tokens     (N)       u32    ascending within a list
-//   uses       common/grid.wgsl
+//   uses       common/grid.wgsl, WG of common/reduce.wgsl
 struct Params { rows: u32, cols: u32 }
 var<immediate> p: Params;
 

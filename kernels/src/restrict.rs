@@ -8,7 +8,11 @@ use crate::{REDUCE_WIDTH, parallel};
 
 pub(crate) static RESTRICT: Kernel = Kernel {
     name: "restrict",
-    sources: &[include_str!("../../shaders/common/grid.wgsl"), include_str!("../../shaders/restrict.wgsl")],
+    sources: &[
+        include_str!("../../shaders/common/grid.wgsl"),
+        include_str!("../../shaders/common/reduce.wgsl"),
+        include_str!("../../shaders/restrict.wgsl"),
+    ],
     entry: "main",
     bindings: &[Access::Write, Access::Read, Access::Read],
     constants: &[REDUCE_WIDTH],
