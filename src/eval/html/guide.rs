@@ -39,8 +39,9 @@ const TERMS: [(&str, &str); 11] = [
          users; it says nothing about another seed of training.",
     ),
     (
-        "valid rate, order-copy rate",
-        "Shares of all answers that are usable, and that are usable and merely repeat the incoming order.",
+        "valid, valid free, copies",
+        "Shares of all answers that are usable; that are usable if they are generated without the grammar that limits semantic \
+         ids to those of the slate; that are usable and merely repeat the incoming order.",
     ),
     (
         "zero-variance share",

@@ -53,7 +53,7 @@ fn scores(section: &Map<String, Value>, orders: &[(&str, &Value)]) -> String {
     type Share<'a> = Box<dyn Fn(&str, &Value) -> Option<f64> + 'a>;
     let shares: [(&str, Share); 5] = [
         ("valid", Box::new(own("valid_rate"))),
-        ("valid without grammar", Box::new(own("free_valid_rate"))),
+        ("valid free", Box::new(own("free_valid_rate"))),
         ("copies", Box::new(own("order_copy_rate"))),
         ("of best", Box::new(of("share_of_best"))),
         ("of gain", Box::new(of("share_of_gain"))),

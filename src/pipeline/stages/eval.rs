@@ -157,18 +157,10 @@ fn results(run: &RunDir, stage: Stage) -> Result<Value> {
 }
 
 fn logs(run: &RunDir) -> Result<Vec<StageLog>> {
-    let mut found = vec![];
-    for &stage in STAGES {
-        for (file, name) in
-            [("metrics.jsonl", stage.name().to_string()), ("validation.jsonl", format!("{} validation", stage.name()))]
-        {
-            let path = run.stage(stage).join(file);
-            if path.exists() {
-                found.push(StageLog::read(&name, &path)?);
-            }
-        }
-    }
-    Ok(found)
+    let metrics = STAGES.iter().map(|&stage| (stage, "metrics.jsonl", stage.name().to_string()));
+    let validation = (Stage::Dapo, "validation.jsonl", "dapo validation".to_string());
+    let logs = metrics.chain([validation]).map(|(stage, file, name)| (run.stage(stage).join(file), name));
+    logs.filter(|(path, _)| path.exists()).map(|(path, name)| StageLog::read(&name, &path)).collect()
 }
 
 /// Answers to read: the first slates whose target was not first already.
