@@ -13,6 +13,6 @@ pub use config::RunConfig;
 pub use plan::plan;
 pub use run_dir::{RunDir, Stage};
 pub use stages::{
-    BaseConfig, Embedding, EvalConfig, LastLevelChoice, LocalConfig, MidtrainConfig, STAGES, SftConfig, SidConfig,
-    SlateSource, SlatesConfig, TeacherChoice, TracesConfig, run_stage,
+    BaseConfig, Embedding, EvalConfig, EvalSet, LastLevelChoice, LocalConfig, MidtrainConfig, STAGES, SftConfig,
+    SidConfig, SlateSource, SlatesConfig, TeacherChoice, TracesConfig, run_stage,
 };

@@ -144,7 +144,7 @@ impl TitleWords {
     }
 
     fn of_item(&self, item: usize) -> &[u32] {
-        &self.words[self.starts[item]..self.starts[item + 1]]
+        if item + 1 < self.starts.len() { &self.words[self.starts[item]..self.starts[item + 1]] } else { &[] }
     }
 }
 

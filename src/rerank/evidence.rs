@@ -1,4 +1,5 @@
-//! What speaks for each candidate: seven numbers from metadata and training purchases.
+//! What speaks for each candidate: eight numbers from metadata and training purchases, and the marks that a prompt shows
+//! of some of them.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,10 +7,8 @@ use super::{Attributes, Habits, Question};
 use crate::error::{Error, Result};
 
 /// Kinds of evidence.
-pub(super) const KINDS: usize = 7;
+pub(super) const KINDS: usize = 8;
 
-/// Place of the evidence that an item follows the last purchases.
-pub(super) const FOLLOWS: usize = 4;
 /// Place of the evidence that an item was bought before.
 pub(super) const REPEAT: usize = 5;
 
@@ -22,6 +21,7 @@ const TRAIL: [f64; 3] = [1.0, 0.3, 0.1];
 const PRIOR_TOPICS: f64 = 5.0;
 const PRIOR_TASTE: f64 = 2.0;
 const PRIOR_FOLLOWS: f64 = 1.0;
+const PRIOR_TOGETHER: f64 = 0.01;
 /// Weight of a purchase's words relative to the one after it.
 const WORD_DECAY: f64 = 0.7;
 
@@ -42,23 +42,28 @@ pub struct Weights {
     pub follows: f64,
     /// 1 if the item was bought before.
     pub repeat: f64,
+    /// ln of how much the item is bought by the customers of the history's items ([`Together::score`]), relative to none.
+    ///
+    /// [`Together::score`]: super::together::Together::score
+    pub together: f64,
     /// −ln of the position in the incoming order.
     pub order: f64,
 }
 
 impl Default for Weights {
     fn default() -> Self {
-        Weights { topic: 1.0, brand: 1.0, price: 1.0, words: 0.5, follows: 0.3, repeat: 0.0, order: 0.3 }
+        let (topic, brand, price) = (1.0, 1.0, 1.0);
+        Weights { topic, brand, price, words: 0.5, follows: 0.3, repeat: 0.0, together: 0.3, order: 0.3 }
     }
 }
 
 impl Weights {
     pub(super) fn to_array(self) -> Evidence {
-        [self.topic, self.brand, self.price, self.words, self.follows, self.repeat, self.order]
+        [self.topic, self.brand, self.price, self.words, self.follows, self.repeat, self.together, self.order]
     }
 
-    pub(super) fn from_array([topic, brand, price, words, follows, repeat, order]: Evidence) -> Self {
-        Weights { topic, brand, price, words, follows, repeat, order }
+    pub(super) fn from_array([topic, brand, price, words, follows, repeat, together, order]: Evidence) -> Self {
+        Weights { topic, brand, price, words, follows, repeat, together, order }
     }
 
     /// Checks that every weight is a number; `section` is the dotted name of this table in the configuration file.
@@ -76,21 +81,88 @@ impl Weights {
     }
 }
 
+/// What a history and other customers say of a candidate, before it is weighed.
+struct Signal {
+    /// Weight with which it followed the last purchases.
+    follows: f64,
+    /// [`Together::score`](super::together::Together::score).
+    together: f64,
+    /// Cosine of its title with those of the history.
+    words: f64,
+    /// Bought before.
+    again: bool,
+}
+
+/// The signals of every candidate, and the total weight of all items that followed.
+fn signals(question: &Question, taste: &Taste, attributes: &Attributes, habits: &Habits) -> (Vec<Signal>, f64) {
+    let follows = habits.next_of_others(question.user, question.history);
+    let of = |&item: &u32| Signal {
+        follows: follows.binary_search_by_key(&item, |pair| pair.0).map_or(0.0, |at| follows[at].1),
+        together: habits.together.score(question.user, question.history, item),
+        words: taste.word_cosine(item, attributes),
+        again: question.history.contains(&item),
+    };
+    (question.candidates.iter().map(of).collect(), follows.iter().map(|pair| pair.1).sum())
+}
+
 /// Evidence for every candidate of a question, in the incoming order.
 pub(super) fn weigh(question: &Question, attributes: &Attributes, habits: &Habits) -> Vec<Evidence> {
     let taste = Taste::of(question.history, attributes);
-    let follows = habits.markov.scores(question.history);
-    let all_follow: f64 = follows.iter().map(|(_, weight)| weight).sum();
-    let of = |(position, &item): (usize, &u32)| {
+    let (signals, all_follow) = signals(question, &taste, attributes, habits);
+    let of = |(position, (&item, signal)): (usize, (&u32, &Signal))| {
         let topic = attributes.topic(item).map_or(0.0, |topic| taste.topic_evidence(topic, habits));
         let brand = attributes.brand(item).map_or(0.0, |b| taste.share(&taste.brands, b, habits.brand_share(b)));
         let band = attributes.band(item).map_or(0.0, |b| taste.share(&taste.bands, b, habits.band_share(b)));
-        let met = follows.binary_search_by_key(&item, |pair| pair.0).map_or(0.0, |at| follows[at].1);
-        let next = (met + PRIOR_FOLLOWS * habits.item_share(item)) / (all_follow + PRIOR_FOLLOWS);
-        let again = f64::from(u8::from(question.history.contains(&item)));
-        [topic, brand, band, taste.word_cosine(item, attributes), next.ln(), again, -((position + 1) as f64).ln()]
+        let next = (signal.follows + PRIOR_FOLLOWS * habits.item_share(item)) / (all_follow + PRIOR_FOLLOWS);
+        let again = f64::from(u8::from(signal.again));
+        let together = (1.0 + signal.together / PRIOR_TOGETHER).ln();
+        [topic, brand, band, signal.words, next.ln(), again, together, -((position + 1) as f64).ln()]
     };
-    question.candidates.iter().enumerate().map(of).collect()
+    question.candidates.iter().zip(&signals).enumerate().map(of).collect()
+}
+
+/// What stands out of a candidate, as a prompt says it in words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// Bought before.
+    Again,
+    /// Of the candidates not bought before, bought most by the customers of the history's items.
+    Together,
+    /// Of those, followed the last purchases most often.
+    Next,
+    /// Of those, its title is the most similar to those of the history.
+    Similar,
+}
+
+impl Mark {
+    /// The words for it.
+    pub(super) fn phrase(self) -> &'static str {
+        match self {
+            Mark::Again => "bought before",
+            Mark::Together => "bought together",
+            Mark::Next => "bought next",
+            Mark::Similar => "similar",
+        }
+    }
+}
+
+/// The marks of every candidate. Nothing is marked where nothing is known; of equal candidates the first is.
+pub(super) fn marks(question: &Question, attributes: &Attributes, habits: &Habits) -> Vec<Vec<Mark>> {
+    let (signals, _) = signals(question, &Taste::of(question.history, attributes), attributes, habits);
+    let best = |value: fn(&Signal) -> f64| {
+        let fresh = (0..signals.len()).filter(|&at| !signals[at].again && value(&signals[at]) > 0.0);
+        fresh.max_by(|&a, &b| value(&signals[a]).total_cmp(&value(&signals[b])).then(b.cmp(&a)))
+    };
+    let mut marks: Vec<Vec<Mark>> =
+        signals.iter().map(|signal| if signal.again { vec![Mark::Again] } else { vec![] }).collect();
+    let kinds: [(Mark, fn(&Signal) -> f64); 3] =
+        [(Mark::Together, |s| s.together), (Mark::Next, |s| s.follows), (Mark::Similar, |s| s.words)];
+    for (mark, value) in kinds {
+        if let Some(at) = best(value) {
+            marks[at].push(mark);
+        }
+    }
+    marks
 }
 
 /// What a history says of a customer.
@@ -198,12 +270,14 @@ mod tests {
         assert!((ink_acme[1] - ((2.0 + 2.0 * acme) / (4.0 * acme)).ln()).abs() < 1e-12);
         assert!(ink_borea[1] < 0.0 && ink_borea[2] == ink_acme[2]);
         assert!(ink_acme[3] > 0.3 && ink_borea[3] == 0.0 && lamp[3] == 0.0, "{evidence:?}");
-        // After printer 0 ink 2 was counted six times, the last purchase.
+        // After printer 0, the last purchase, ink 2 was counted six times, five of them by others than customer 0.
         let share = corner.habits.item_share(2);
-        assert!((ink_acme[4] - ((6.0 + share) / 7.0).ln()).abs() < 1e-12);
+        assert!((ink_acme[4] - ((5.0 + share) / 6.0).ln()).abs() < 1e-12);
         assert!(lamp[4] < -3.0);
         assert_eq!((ink_acme[5], ink_borea[5]), (1.0, 0.0));
-        assert_eq!((ink_borea[6], ink_acme[6]), (0.0, -(2f64.ln())));
+        // Customers 1 to 5 bought printer 0 and ink 2, customer 0 does not count; the ink itself is no evidence for it.
+        assert!((ink_acme[6] - (1.0 + 5.0 / 6.0 / PRIOR_TOGETHER).ln()).abs() < 1e-12 && ink_borea[6] == 0.0);
+        assert_eq!((ink_borea[7], ink_acme[7]), (0.0, -(2f64.ln())));
     }
 
     #[test]
@@ -217,6 +291,18 @@ mod tests {
         assert_eq!(favourites(&[0, 1, 2]), [0]);
         assert_eq!(favourites(&[0, 2, 1, 3]), [1, 0], "the more recent of equal ones first");
         assert_eq!(tally([5, 3, 3, 5, 1].into_iter()), [(5, 2), (3, 2), (1, 1)]);
+    }
+
+    #[test]
+    fn marks_say_what_stands_out() {
+        let corner = Corner::new();
+        let marks = |user, history: &[u32], candidates: &[u32]| {
+            marks(&Question { user, history, candidates }, &corner.attributes, &corner.habits)
+        };
+        assert_eq!(marks(6, &[0], &[3, 2, 0]), [vec![], vec![Mark::Together, Mark::Next], vec![Mark::Again]]);
+        assert_eq!(marks(6, &[2, 0], &[2, 3]), [vec![Mark::Again], vec![]]);
+        assert_eq!(marks(6, &[3], &[1, 2, 4]), [vec![], vec![], vec![]], "titles have no word in common");
+        assert_eq!(marks(6, &[1], &[4, 0, 0]), [vec![], vec![Mark::Similar], vec![]], "the first of equals");
     }
 
     #[test]

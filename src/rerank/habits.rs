@@ -2,13 +2,18 @@
 
 use super::Attributes;
 use super::markov::Markov;
+use super::together::Together;
 use crate::error::Result;
 
 /// Counts over training purchases, from which knowledge hints and the scripted teacher draw.
 #[derive(Debug, Clone)]
 pub struct Habits {
     /// Item to item.
-    pub markov: Markov,
+    pub(super) markov: Markov,
+    /// Items bought by the same customers.
+    pub(super) together: Together,
+    /// The training sequence of every customer.
+    sequences: Vec<Vec<u32>>,
     /// Share of each topic, brand and price band among purchases, each known attribute at least a little.
     topic_shares: Vec<f64>,
     brand_shares: Vec<f64>,
@@ -35,12 +40,15 @@ pub struct Successor {
 }
 
 impl Habits {
-    /// Counts the purchases of training sequences, oldest first; targets that are to be predicted must not be in them.
+    /// Counts the purchases of the training sequences of customers 0, 1, …, oldest first; targets that are to be
+    /// predicted must not be in them, but for those of the customer's own training part, which
+    /// [`Habits::next_of_others`] and [`Together`] leave out again.
     ///
     /// Time and memory are linear in the purchases.
     /// Errors: `Shape` if a sequence names an item that the catalogue does not have.
     pub fn learn<S: AsRef<[u32]>>(sequences: &[S], attributes: &Attributes) -> Result<Self> {
         let markov = Markov::learn(sequences, attributes.items())?;
+        let together = Together::learn(sequences, attributes.items())?;
         let mut pairs: Vec<(u32, u32)> = Vec::new();
         for sequence in sequences {
             let topics: Vec<Option<usize>> = sequence.as_ref().iter().map(|&item| attributes.topic(item)).collect();
@@ -73,6 +81,8 @@ impl Habits {
             brand_shares: shares(attributes.brands().len(), &|item| attributes.brand(item)),
             band_shares: shares(attributes.bands().len(), &|item| attributes.band(item)),
             markov,
+            together,
+            sequences: sequences.iter().map(|sequence| sequence.as_ref().to_vec()).collect(),
             starts,
             transitions,
             purchases,
@@ -87,6 +97,12 @@ impl Habits {
             let share = f64::from(count) / total;
             Successor { topic: next as usize, count, share, lift: share / self.topic_shares[next as usize] }
         })
+    }
+
+    /// What other customers than this one bought after the last purchases: [`Markov::scores`].
+    pub(super) fn next_of_others(&self, customer: u32, history: &[u32]) -> Vec<(u32, f64)> {
+        let own = self.sequences.get(customer as usize).map_or(&[][..], Vec::as_slice);
+        self.markov.scores_without(history, own)
     }
 
     /// ln of the lift of `next` after `last`, as if `prior` more purchases had been made at random.

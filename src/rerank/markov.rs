@@ -70,15 +70,25 @@ impl Markov {
     /// Items that followed one of the last five purchases, ascending, with the sum of their weights, those of older
     /// purchases counting 0.6 as much each.
     pub fn scores(&self, history: &[u32]) -> Vec<(u32, f64)> {
+        self.scores_without(history, &[])
+    }
+
+    /// [`Markov::scores`] as if `sequence` had not been among the training sequences: what other customers bought.
+    pub fn scores_without(&self, history: &[u32], sequence: &[u32]) -> Vec<(u32, f64)> {
         let mut met = Vec::new();
         let mut weight = 1.0;
         for &item in history.iter().rev().take(RECENT) {
             let row = self.row(item).iter().map(|&(after, count)| (after, weight * f64::from(count)));
             met.extend(row);
+            let own = sequence.iter().enumerate().filter(|(_, bought)| **bought == item);
+            let pairs = own.flat_map(|(at, _)| (1..=SKIP).zip(&sequence[at + 1..]));
+            met.extend(pairs.map(|(distance, &after)| (after, -weight * f64::from(1.0 / distance as f32))));
             weight *= DECAY;
         }
         let mut scores = Vec::new();
         merge_into(&mut scores, &mut met);
+        // the least weight of a pair is 0.6⁴/3 = 0.04; what is smaller is rounding of a difference
+        scores.retain(|pair| pair.1 > 1e-3);
         scores
     }
 
@@ -135,6 +145,9 @@ mod tests {
         assert_eq!(markov.top(&[4], 99), [0, 2, 1, 3, 4, 5]);
         assert_eq!((markov.bought(0), markov.bought(5), markov.bought(9)), (2, 0, 0));
         assert!(markov.scores(&[99]).is_empty());
+        // without the first sequence only 0 → 2 (1) is left
+        let left = markov.scores_without(&[0, 1], &[0, 1, 2, 3, 4]);
+        assert!(left.len() == 1 && left[0].0 == 2 && (left[0].1 - 0.6).abs() < 1e-6, "{left:?}");
         let refused = Markov::learn(&[[6]], 6).unwrap_err().to_string();
         assert_eq!(refused, "markov: item 6, the catalogue has 6 items");
     }

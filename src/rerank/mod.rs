@@ -5,7 +5,7 @@
 //! | `slate`, `import` | [`Slate`]: candidates in their incoming order and the next purchase; those of a user's own ranker |
 //! | `sids` | [`ItemSids`]: the semantic id of every item as text, and back |
 //! | `words`, `attributes` | [`Attributes`]: topic, brand, price band and title words of every item |
-//! | `markov`, `habits` | [`Markov`], [`Habits`]: what training purchases say about items and attributes |
+//! | `markov`, `together`, `habits` | [`Markov`], [`Habits`]: what training purchases say about items and attributes |
 //! | `knowledge` | [`Knowledge`]: hints on what goes well after what |
 //! | `prompt` | [`Prompter`]: the words of every prompt |
 //! | `answer` | [`Answer`]: the JSON object, rendered, parsed, and why a text is none |
@@ -14,7 +14,7 @@
 //! | `candidates` | [`CatalogueGenerator`]: the mid-trained model as pre-ranker |
 //! | `student` | [`Student`]: slates to prompts, generated tokens to answers |
 //! | `teacher` | [`Teacher`]: how any of the following is asked |
-//! | `evidence`, `choice`, `scripted` | [`Scripted`]: reasons by rule from metadata; what speaks for a candidate, and how much |
+//! | `evidence`, `choice`, `scripted` | [`Scripted`]: reasons by rule from metadata; what speaks for a candidate, how much, and the marks a prompt shows |
 //! | `http`, `http_config`, `local` | [`HttpTeacher`], [`LocalTeacher`]: language models elsewhere and here |
 //! | `cache` | [`Cached`]: answers kept on disk |
 //! | `traces`, `sampling` | [`Trace`], [`sample_traces`]: rejection and targeted sampling |
@@ -44,6 +44,7 @@ mod sids;
 mod slate;
 mod student;
 mod teacher;
+mod together;
 mod traces;
 mod words;
 

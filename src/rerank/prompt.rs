@@ -10,8 +10,9 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
+use super::evidence::{Mark, marks};
 use super::words::{shown, singular, words};
-use super::{Attributes, ItemSids, Knowledge, KnowledgeConfig, Question};
+use super::{Attributes, Habits, ItemSids, Knowledge, KnowledgeConfig, Question};
 use crate::data::Catalogue;
 use crate::error::{Error, Result};
 use crate::text::Message;
@@ -56,6 +57,9 @@ pub struct PromptConfig {
     pub knowledge: bool,
     /// Which hints.
     pub hints: KnowledgeConfig,
+    /// Mark the candidates that stand out: bought before; bought together with the purchases, or next after them, most
+    /// often by other customers; with the most similar title.
+    pub marks: bool,
     /// Order of the parts.
     pub order: PromptOrder,
     /// Order within an item.
@@ -72,6 +76,7 @@ impl Default for PromptConfig {
             price: true,
             knowledge: true,
             hints: KnowledgeConfig::default(),
+            marks: true,
             order: PromptOrder::default(),
             entry: EntryOrder::default(),
         }
@@ -104,6 +109,8 @@ pub struct Prompter<'a> {
     pub attributes: &'a Attributes,
     /// Their semantic ids.
     pub sids: &'a ItemSids,
+    /// What training purchases say of them.
+    pub habits: &'a Habits,
     /// What goes well after what.
     pub knowledge: &'a Knowledge,
 }
@@ -167,7 +174,7 @@ impl Prompter<'_> {
              Purchases are listed from the oldest to the most recent; candidates in the order of a simpler ranker, which \
              is a weak hint.\n\
              3. Use what you know of products: which are complements, which are used up and bought again, which follow \
-             each other. Hints, where given, were learnt from other customers.\n\
+             each other. Hints and remarks on candidates, where given, were learnt from other customers.\n\
              4. Constraints: name products by their SID only, copied exactly, such as {sid}; recommend every candidate \
              exactly once and nothing else; describe facts, do not persuade.\n\
              5. Reason in three short steps: the pattern in the purchases (kinds, brands, prices); what need follows; \
@@ -183,16 +190,20 @@ impl Prompter<'_> {
         let start = question.history.len().saturating_sub(self.config.history_items);
         let mut history = "Purchases:".to_owned();
         for &item in &question.history[start..] {
-            let _ = write!(history, "\n{}", self.line(item)?);
+            let _ = write!(history, "\n{}", self.line(item, &[])?);
         }
         let shown = Question { history: &question.history[start..], ..*question };
         let hints = self.config.knowledge.then(|| self.knowledge.hints(&shown, self.attributes)).flatten();
         if let Some(hints) = hints {
             let _ = write!(history, "\nHints: {hints}");
         }
+        let marks = match self.config.marks {
+            true => marks(&shown, self.attributes, self.habits),
+            false => vec![vec![]; question.candidates.len()],
+        };
         let mut candidates = "Candidates:".to_owned();
-        for &item in question.candidates {
-            let _ = write!(candidates, "\n{}", self.line(item)?);
+        for (&item, marks) in question.candidates.iter().zip(&marks) {
+            let _ = write!(candidates, "\n{}", self.line(item, marks)?);
         }
         Ok(match self.config.order {
             PromptOrder::HistoryFirst => format!("{history}\n{candidates}"),
@@ -200,13 +211,15 @@ impl Prompter<'_> {
         })
     }
 
-    /// One item: its title, whatever attributes the title leaves out, its semantic id.
+    /// One item: its title, whatever attributes the title leaves out, its marks, its semantic id.
     ///
     /// The line is indented by a space, which becomes part of the first word's token: the word is then the same token
     /// here as inside a sentence. No space stands before a semantic id, where it would be a token of its own.
-    fn line(&self, item: u32) -> Result<String> {
+    fn line(&self, item: u32, marks: &[Mark]) -> Result<String> {
         let sid = self.sids.text(item)?;
-        let text = self.describe(item);
+        let described = self.describe(item);
+        let parts = [described.as_str()].into_iter().filter(|text| !text.is_empty());
+        let text = parts.chain(marks.iter().map(|mark| mark.phrase())).collect::<Vec<_>>().join(", ");
         Ok(match (text.is_empty(), self.config.entry) {
             (true, _) => sid,
             (false, EntryOrder::TextFirst) => format!(" {text}{sid}"),
@@ -274,8 +287,8 @@ pub(super) mod tests {
         }
 
         pub(in crate::rerank) fn prompter(&self, config: PromptConfig) -> Prompter<'_> {
-            let Corner { catalogue, attributes, sids, knowledge, .. } = self;
-            Prompter { config, catalogue, attributes, sids, knowledge }
+            let Corner { catalogue, attributes, sids, habits, knowledge } = self;
+            Prompter { config, catalogue, attributes, sids, habits, knowledge }
         }
     }
 
@@ -292,7 +305,7 @@ pub(super) mod tests {
             Hints: After printer: ink.\n\
             Candidates:\n\
             \x20Inks blue, Borea, low price<|sid_begin|><s_a_1><s_b_1><|sid_end|>\n\
-            \x20Acme ink black, low price<|sid_begin|><s_a_1><s_b_0><|sid_end|>\n\
+            \x20Acme ink black, low price, bought together, bought next<|sid_begin|><s_a_1><s_b_0><|sid_end|>\n\
             \x20Cedar, mid price<|sid_begin|><s_a_2><s_b_0><|sid_end|>";
         assert_eq!(user, expected);
     }
@@ -303,6 +316,7 @@ pub(super) mod tests {
         let config = PromptConfig {
             history_items: 1,
             knowledge: false,
+            marks: false,
             price: false,
             brand: false,
             topic: false,

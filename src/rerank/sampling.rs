@@ -226,7 +226,7 @@ mod tests {
         assert!(traces.iter().all(|trace| trace.slate % 4 == 0 && trace.user == trace.slate && trace.attempts == 1));
 
         let (noisy, counts) = sample_traces(&slates, &prompter, &scripted(1.0), &rejection()).unwrap();
-        assert!(counts.accepted > 60 && counts.accepted < 150, "{counts:?}");
+        assert!(counts.accepted > 50 && counts.accepted < 150, "{counts:?}");
         assert!(noisy.windows(2).all(|pair| pair[0].slate < pair[1].slate), "in the order of the slates");
         assert!(noisy.iter().any(|trace| trace.attempts > 1));
         for trace in &noisy {

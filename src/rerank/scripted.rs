@@ -1,6 +1,6 @@
 //! [`Scripted`]: the built-in teacher, which reasons from metadata and training purchases by rule.
 //!
-//! Score of a candidate = weighted sum of seven kinds of evidence, as a logarithm of how likely it is to be next. Which
+//! Score of a candidate = weighted sum of eight kinds of evidence, as a logarithm of how likely it is to be next. Which
 //! item comes first is drawn with Gumbel noise, so that at temperature 1 it is drawn from those likelihoods; the others
 //! follow by their scores without noise, since no sampling judges them and noise would only be harder to learn.
 //!
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::choice::{Choice, dot, fit};
-use super::evidence::{Evidence, FOLLOWS, KINDS, REPEAT, Taste, Weights, weigh};
+use super::evidence::{Evidence, KINDS, Mark, REPEAT, Taste, Weights, marks, weigh};
 use super::{
     Answer, Attributes, Form, Habits, ItemSids, Knowledge, PromptStyle, Question, Reply, Response, Teacher,
     TeacherRequest, render,
@@ -174,8 +174,7 @@ impl<'a> Scripted<'a> {
         pattern.extend(band.map(|band| attributes.bands()[band].clone()));
         pattern.extend(taste.topics.first().map(|topic| format!("last {}", topic_name(topic))));
         let weights = &self.weights[question.user as usize % 2];
-        let evidence = weigh(question, attributes, self.habits);
-        let usual = evidence.iter().map(|of_one| of_one[FOLLOWS]).sum::<f64>() / evidence.len().max(1) as f64;
+        let marks = marks(question, attributes, self.habits);
         let needed = taste.topics.first().map_or(&[][..], |&topic| self.knowledge.after(topic));
         let need: Vec<&str> = needed.iter().map(topic_name).collect();
         let mut text =
@@ -199,9 +198,9 @@ impl<'a> Scripted<'a> {
                 reasons.push("new");
             }
             reasons.extend(self.shared_word(item, &taste, &reasons));
-            if reasons.len() < 2 && weights[FOLLOWS] * (evidence[position][FOLLOWS] - usual) > 0.3 {
-                reasons.push("often next");
-            }
+            let standing_out = marks[position].iter().filter(|&&mark| mark != Mark::Again);
+            let room = 2usize.saturating_sub(reasons.len());
+            reasons.extend(standing_out.map(|mark| mark.phrase()).take(room));
             let separator = if place == 0 { "" } else { ";" };
             let _ = write!(text, "{separator}{} {}", self.sids.text(item)?, or(&reasons.join(", "), "plausible"));
         }

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::eval::{
     AnswerView, Bootstrap, Ranker, RankerAnswer, Report, RerankEvaluation, Run, SampleView, SlateCase, StageLog,
 };
+use crate::files::write_atomic_with;
 use crate::rerank::{Decoding, Ranked, Slate, Student};
 use gr2_kernels::Device;
 use serde::{Deserialize, Serialize};
@@ -15,15 +16,27 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 
+/// Which slates are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EvalSet {
+    /// The test purchases of all users.
+    Test,
+    /// The validation purchases of the users held back, to compare settings without a look at the test.
+    Validation,
+}
+
 /// Settings of the evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvalConfig {
+    /// Which slates are measured.
+    pub set: EvalSet,
     /// Resamplings of the paired bootstrap.
     pub resamples: usize,
-    /// Test slates measured at most; 0: all.
+    /// Slates measured at most; 0: all.
     pub slates: usize,
-    /// Test slates on which answers are also generated without the grammar, to report how many are valid then.
+    /// Slates on which answers are also generated without the grammar, to report how many are valid then.
     pub free_slates: usize,
     /// Sample answers in the report.
     pub samples: usize,
@@ -31,7 +44,7 @@ pub struct EvalConfig {
 
 impl Default for EvalConfig {
     fn default() -> Self {
-        EvalConfig { resamples: 10_000, slates: 0, free_slates: 400, samples: 6 }
+        EvalConfig { set: EvalSet::Test, resamples: 10_000, slates: 0, free_slates: 400, samples: 6 }
     }
 }
 
@@ -46,16 +59,20 @@ impl EvalConfig {
     }
 }
 
-pub(super) fn run(config: &RunConfig, run: &RunDir, _directory: &Path, device: &Device) -> Result<()> {
+pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &Device) -> Result<()> {
     let setting = Setting::load(config, run)?;
-    let mut test = slates::read(run, &setting.dataset)?.test;
+    let slates = slates::read(run, &setting.dataset)?;
+    let (mut test, measured) = match config.eval.set {
+        EvalSet::Test => (slates.test, ""),
+        EvalSet::Validation => (slates.validation, "; re-ranking measured on validation purchases held back"),
+    };
     if config.eval.slates > 0 {
         test.truncate(config.eval.slates);
     }
     if test.is_empty() {
         return Err(Error::Run {
             stage: "eval".into(),
-            problem: "no test slate holds its target: there is nothing to measure".into(),
+            problem: "no slate holds its target: there is nothing to measure".into(),
             hint: Some("see the hit rate of `slates`".into()),
         });
     }
@@ -76,6 +93,8 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, _directory: &Path, device: &
         });
     }
 
+    write_answers(&directory.join("answers.jsonl"), &test, &answers)?;
+
     let rankers = answers.iter().zip(free_valid_rates).map(|((name, ranked), free_valid_rate)| {
         let answers = ranked.iter().zip(&test).map(|(r, slate)| ranker_answer(r, slate)).collect();
         Ranker { name: name.to_string(), answers, free_valid_rate }
@@ -91,7 +110,7 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, _directory: &Path, device: &
     };
     let mut report = Report::new(&Run {
         name: config.name.clone(),
-        protocol: setting.dataset.split().protocol().to_string(),
+        protocol: format!("{}{measured}", setting.dataset.split().protocol()),
         seed: config.seed,
         device: device.to_string(),
         versions: BTreeMap::new(),
@@ -116,6 +135,23 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, _directory: &Path, device: &
     }
     eprintln!("eval: {}", run.root().join("report.html").display());
     Ok(())
+}
+
+/// One line per test slate: user, candidates, target, and by ranker the order it gave (places of the incoming one, from
+/// 0; none where its answer is invalid) and the text it wrote.
+fn write_answers(path: &Path, test: &[Slate], answers: &[(&str, Vec<Ranked>)]) -> Result<()> {
+    write_atomic_with(path, |out| {
+        for (at, Slate { user, candidates, target, .. }) in test.iter().enumerate() {
+            let mut line = json!({ "user": user, "candidates": candidates, "target": target });
+            for (name, ranked) in answers {
+                let Ranked { text, answer } = &ranked[at];
+                line[*name] = json!({ "ranking": answer.as_ref().ok().map(|answer| &answer.ranking), "text": text });
+            }
+            serde_json::to_writer(&mut *out, &line)?;
+            out.write_all(b"\n")?;
+        }
+        Ok(())
+    })
 }
 
 fn ranker_answer(ranked: &Ranked, slate: &Slate) -> RankerAnswer {

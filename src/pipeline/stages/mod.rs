@@ -12,7 +12,7 @@ mod slates;
 mod traces;
 
 pub use base::BaseConfig;
-pub use eval::EvalConfig;
+pub use eval::{EvalConfig, EvalSet};
 pub use midtrain::MidtrainConfig;
 pub use sft::SftConfig;
 pub use sid::{Embedding, LastLevelChoice, SidConfig};

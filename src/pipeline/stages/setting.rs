@@ -34,6 +34,7 @@ impl Setting {
             catalogue: &self.dataset.catalogue,
             attributes: &self.attributes,
             sids: &self.sids,
+            habits: &self.habits,
             knowledge: &self.knowledge,
         }
     }
