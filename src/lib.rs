@@ -31,6 +31,8 @@ pub mod sid;
 
 pub mod train;
 
+pub mod bench;
+
 pub mod rerank;
 
 pub mod rl;

@@ -4,6 +4,7 @@ use crate::buffer::{Buffer, Dtype, Float};
 use crate::device::{Access, Device, Kernel};
 use crate::elementwise::{ELEMENT_WIDTH, launch};
 use crate::error::{Error, Result};
+use crate::profile;
 
 pub(crate) static UPDATE: Kernel = Kernel {
     name: "adamw.update",
@@ -87,6 +88,7 @@ impl AdamW {
 /// Source: Loshchilov and Hutter 2019, arXiv:1711.05101; torch.optim.AdamW.
 pub fn update(param: &mut Buffer, grad: &Buffer, m: &mut Buffer, v: &mut Buffer, adamw: &AdamW) -> Result<()> {
     const OP: &str = "adamw";
+    let _span = profile::span(OP);
     param.device().expect_all(OP, &[grad, m, v])?;
     for (name, x) in [("grad", grad), ("m", &*m), ("v", &*v)] {
         x.expect_len(OP, name, param.len())?;

@@ -4,6 +4,7 @@ use crate::buffer::{Buffer, Dtype, Float};
 use crate::device::{Access, Device, Kernel};
 use crate::elementwise::{ELEMENT_WIDTH, launch};
 use crate::error::{Error, Result};
+use crate::profile;
 
 pub(crate) static DROPOUT: Kernel = Kernel {
     name: "dropout",
@@ -37,6 +38,7 @@ struct Params {
 /// Source: torch.nn.functional.dropout; the draws are this project's.
 pub fn dropout(x: &Buffer, p: f32, seed: u64) -> Result<Buffer> {
     const OP: &str = "dropout";
+    let _span = profile::span(OP);
     if !(0.0..1.0).contains(&p) {
         return Err(Error::shape(OP, format!("probability {p} is not in [0, 1)")));
     }

@@ -3,6 +3,7 @@
 use crate::buffer::{Bind, Buffer, Dtype, Float};
 use crate::device::{Access, Constant, Device, Gpu, Kernel, split_rows};
 use crate::error::{Error, Result};
+use crate::profile;
 use crate::real::Real;
 
 /// Workgroup size of kernels that use `common/elements.wgsl`.
@@ -76,6 +77,7 @@ struct Map<const N: usize> {
 impl<const N: usize> Map<N> {
     fn run<const M: usize>(&self, inputs: [(&'static str, &Buffer); N], s: f64) -> Result<Buffer> {
         let op = self.op;
+        let _span = profile::span(op);
         let (_, first) = inputs[0];
         first.device().expect_all(op, &inputs.map(|(_, x)| x))?;
         for (name, x) in inputs {
@@ -135,6 +137,7 @@ pub fn add_assign(y: &mut Buffer, x: &Buffer) -> Result<()> {
 /// Errors: `Shape`, `Dtype`, `DeviceMismatch`.
 pub fn axpy(y: &mut Buffer, s: f64, x: &Buffer) -> Result<()> {
     const OP: &str = "axpy";
+    let _span = profile::span(OP);
     y.device().expect_all(OP, &[x])?;
     x.expect_len(OP, "x", y.len())?;
     x.expect_dtype(OP, "x", y.dtype())?;
@@ -158,6 +161,7 @@ pub fn axpy(y: &mut Buffer, s: f64, x: &Buffer) -> Result<()> {
 /// `y *= s`. Dtypes: f32; f64 on the CPU.
 pub fn scale_assign(y: &mut Buffer, s: f64) -> Result<()> {
     const OP: &str = "scale";
+    let _span = profile::span(OP);
     match y.device().clone() {
         Device::Cpu => match y.expect_float(OP, "y")? {
             Float::Single => cpu::scale_assign(y.as_mut_slice(), s as f32),
@@ -171,6 +175,7 @@ pub fn scale_assign(y: &mut Buffer, s: f64) -> Result<()> {
 /// `y = s` everywhere. Dtypes: f32; f64 on the CPU.
 pub fn fill(y: &mut Buffer, s: f64) -> Result<()> {
     const OP: &str = "fill";
+    let _span = profile::span(OP);
     match y.device().clone() {
         Device::Cpu => match y.expect_float(OP, "y")? {
             Float::Single => cpu::fill(y.as_mut_slice(), s as f32),
@@ -196,6 +201,7 @@ fn in_place(op: &'static str, gpu: &Gpu, kernel: &'static Kernel, y: &mut Buffer
 /// Errors: `Shape`, `Dtype`, `DeviceMismatch`.
 pub fn scale_by(x: &Buffer, factor: &Buffer, s: f64) -> Result<Buffer> {
     const OP: &str = "scale by";
+    let _span = profile::span(OP);
     x.device().expect_all(OP, &[factor])?;
     factor.expect_len(OP, "factor", 1)?;
     factor.expect_dtype(OP, "factor", x.dtype())?;
@@ -217,6 +223,7 @@ pub fn scale_by(x: &Buffer, factor: &Buffer, s: f64) -> Result<Buffer> {
 /// Errors: `Shape`, `Dtype`.
 pub fn broadcast(factor: &Buffer, s: f64, n: usize) -> Result<Buffer> {
     const OP: &str = "broadcast";
+    let _span = profile::span(OP);
     factor.expect_len(OP, "factor", 1)?;
     let mut y = Buffer::uninit(factor.device(), OP, factor.dtype(), n)?;
     match factor.device() {
@@ -246,6 +253,7 @@ fn scalar(op: &'static str, x: &Buffer) -> Result<f64> {
 /// Errors: `Shape` if `x` is not whole rows; `Dtype`, `DeviceMismatch`.
 pub fn add_bias(x: &Buffer, bias: &Buffer) -> Result<Buffer> {
     const OP: &str = "add bias";
+    let _span = profile::span(OP);
     x.device().expect_all(OP, &[bias])?;
     bias.expect_dtype(OP, "bias", x.dtype())?;
     if !x.len().is_multiple_of(bias.len().max(1)) || (bias.is_empty() && !x.is_empty()) {

@@ -4,6 +4,7 @@ use crate::buffer::{Buffer, Dtype};
 use crate::device::{Access, Device, Kernel, split_rows};
 use crate::elementwise::ELEMENT_WIDTH;
 use crate::error::{Error, Result};
+use crate::profile;
 
 pub(crate) static GATHER: Kernel = Kernel {
     name: "gather.gather",
@@ -31,6 +32,7 @@ struct Params {
 /// cannot be looked at, such a row is NaN.
 pub fn rows(x: &Buffer, index: &Buffer, cols: usize) -> Result<Buffer> {
     const OP: &str = "gather_rows";
+    let _span = profile::span(OP);
     x.device().expect_all(OP, &[index])?;
     index.expect_dtype(OP, "index", Dtype::U32)?;
     if !x.len().is_multiple_of(cols.max(1)) {

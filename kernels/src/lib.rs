@@ -19,6 +19,7 @@
 //! Row-major, last dimension fastest: `(B, T, C)`.
 #![deny(missing_docs)]
 
+pub mod bench;
 pub mod buffer;
 #[cfg(test)]
 mod check;
@@ -27,6 +28,7 @@ pub mod error;
 mod parallel;
 mod per_gpu;
 mod product;
+pub mod profile;
 pub mod real;
 mod vector;
 
@@ -73,5 +75,6 @@ pub fn kernels() -> Vec<&'static device::Kernel> {
     all.extend(matmul::KERNELS.as_flattened());
     all.extend(rms_norm::KERNELS);
     all.push(&adamw::UPDATE);
+    all.extend(&bench::KERNELS);
     all
 }

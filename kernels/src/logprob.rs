@@ -5,6 +5,7 @@
 use crate::buffer::{Buffer, Dtype, Float};
 use crate::device::{Access, Constant, Device, Kernel, split_rows};
 use crate::error::{Error, Result};
+use crate::profile;
 use crate::{REDUCE_WIDTH, parallel};
 
 const SOURCES: &[&str] = &[
@@ -82,6 +83,7 @@ pub struct Chunk {
 /// Errors: `Shape`, `Dtype`, `DeviceMismatch`.
 pub fn stats(logits: &Buffer, targets: &Buffer, chunk: &Chunk, out: &mut Stats) -> Result<()> {
     const OP: &str = "logprob";
+    let _span = profile::span(OP);
     let rows = expect(OP, logits, targets, &out.norm, chunk)?;
     out.logp.expect_len(OP, "logp", targets.len())?;
     out.entropy.expect_len(OP, "entropy", targets.len())?;
@@ -123,6 +125,7 @@ pub fn gradient_in_place(
     chunk: &Chunk,
 ) -> Result<()> {
     const OP: &str = "logprob backward";
+    let _span = profile::span(OP);
     let rows = expect(OP, logits, targets, norm, chunk)?;
     logits.device().expect_all(OP, &[g])?;
     g.expect_len(OP, "g", targets.len())?;

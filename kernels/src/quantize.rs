@@ -5,6 +5,7 @@ use crate::REDUCE_WIDTH;
 use crate::buffer::{Buffer, Dtype, Float};
 use crate::device::{Access, Device, Kernel, split_rows};
 use crate::error::{Error, Result};
+use crate::profile;
 use crate::segment::{self, Groups};
 
 pub(crate) static NEAREST: Kernel = Kernel {
@@ -40,6 +41,7 @@ pub const NO_CODE: u32 = u32::MAX;
 /// Errors: `Shape`, `Dtype`, `DeviceMismatch`.
 pub fn nearest(x: &Buffer, codes: &Buffer, rows: usize, width: usize) -> Result<(Buffer, Buffer)> {
     const OP: &str = "nearest";
+    let _span = profile::span(OP);
     x.device().expect_all(OP, &[codes])?;
     codes.expect_dtype(OP, "codes", x.dtype())?;
     x.expect_len(OP, "x", rows * width)?;

@@ -6,6 +6,7 @@ use crate::buffer::{ALIGNMENT, Buffer, Dtype, Float};
 use crate::device::{Access, Device, Gpu, Kernel, split_rows};
 use crate::elementwise::add_assign;
 use crate::error::{Error, Result};
+use crate::profile;
 use std::ops::Range;
 
 const SOURCES: &[&str] = &[
@@ -70,6 +71,7 @@ fn total(
     single: fn(&[f32]) -> f64,
     double: fn(&[f64]) -> f64,
 ) -> Result<Buffer> {
+    let _span = profile::span(op);
     match x.device() {
         Device::Cpu => match x.expect_float(op, "x")? {
             Float::Single => Buffer::from_slice(&Device::Cpu, &[single(x.as_slice()) as f32]),
@@ -125,6 +127,7 @@ fn first_pass(gpu: &Gpu, kernel: &'static Kernel, x: &Buffer, partial: &Buffer, 
 /// Source: torch.nn.utils.get_total_norm.
 pub fn global_norm(buffers: &[&Buffer]) -> Result<f64> {
     const OP: &str = "global norm";
+    let _span = profile::span(OP);
     let Some(first) = buffers.first() else { return Ok(0.0) };
     first.device().expect_all(OP, buffers)?;
     let squares = match first.device() {
@@ -161,6 +164,7 @@ pub fn global_norm(buffers: &[&Buffer]) -> Result<f64> {
 /// Errors: `Shape`; `Binding` if one row exceeds what the adapter binds.
 pub fn column_sum(x: &Buffer, rows: usize, cols: usize) -> Result<Buffer> {
     const OP: &str = "column sum";
+    let _span = profile::span(OP);
     x.expect_len(OP, "x", rows * cols)?;
     match x.device() {
         Device::Cpu => {

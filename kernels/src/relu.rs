@@ -4,6 +4,7 @@ use crate::buffer::{Buffer, Dtype, Float};
 use crate::device::{Access, Device, Kernel};
 use crate::elementwise::{ELEMENT_WIDTH, launch};
 use crate::error::Result;
+use crate::profile;
 
 const SOURCES: &[&str] = &[
     include_str!("../../shaders/common/grid.wgsl"),
@@ -42,6 +43,7 @@ struct Params {
 /// Source: torch.relu.
 pub fn forward(x: &Buffer) -> Result<Buffer> {
     const OP: &str = "relu";
+    let _span = profile::span(OP);
     let mut y = Buffer::uninit(x.device(), OP, x.dtype(), x.len())?;
     match x.device() {
         Device::Cpu => match x.expect_float(OP, "x")? {
@@ -65,6 +67,7 @@ pub fn forward(x: &Buffer) -> Result<Buffer> {
 /// Errors: `Shape`, `Dtype`, `DeviceMismatch`.
 pub fn backward(y: &Buffer, dy: &Buffer) -> Result<Buffer> {
     const OP: &str = "relu backward";
+    let _span = profile::span(OP);
     y.device().expect_all(OP, &[dy])?;
     dy.expect_len(OP, "dy", y.len())?;
     dy.expect_dtype(OP, "dy", y.dtype())?;

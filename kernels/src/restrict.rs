@@ -3,6 +3,7 @@
 use crate::buffer::{Buffer, Dtype};
 use crate::device::{Access, Device, Kernel, split_rows};
 use crate::error::{Error, Result};
+use crate::profile;
 use crate::sampling::MASKED;
 use crate::{REDUCE_WIDTH, parallel};
 
@@ -32,6 +33,7 @@ struct Params {
 /// Errors: `Shape` (also for a list that is not ascending or names a token past the last), `Dtype`.
 pub fn restrict(logits: &mut Buffer, allowed: &[&[u32]], cols: usize) -> Result<()> {
     const OP: &str = "restrict";
+    let _span = profile::span(OP);
     logits.expect_dtype(OP, "logits", Dtype::F32)?;
     logits.expect_len(OP, "logits", allowed.len() * cols)?;
     for (row, list) in allowed.iter().enumerate() {

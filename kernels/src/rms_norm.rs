@@ -3,6 +3,7 @@
 use crate::buffer::{Buffer, Dtype, Float};
 use crate::device::{Access, Constant, Device, Gpu, Kernel, split_rows};
 use crate::error::Result;
+use crate::profile;
 use crate::reduce::column_sum;
 use crate::{REDUCE_WIDTH, parallel};
 
@@ -51,6 +52,7 @@ pub struct Normalised {
 /// Source: transformers Qwen3RMSNorm.
 pub fn forward(x: &Buffer, w: &Buffer, rows: usize, cols: usize, eps: f32) -> Result<Normalised> {
     const OP: &str = "rms_norm";
+    let _span = profile::span(OP);
     expect(OP, x, w, rows, cols)?;
     let mut y = Buffer::uninit(x.device(), OP, x.dtype(), x.len())?;
     let mut inv_rms = Buffer::uninit(x.device(), OP, x.dtype(), rows)?;
@@ -92,6 +94,7 @@ pub fn forward_add(
     eps: f32,
 ) -> Result<(Buffer, Normalised)> {
     const OP: &str = "add_rms_norm";
+    let _span = profile::span(OP);
     expect(OP, x, w, rows, cols)?;
     x.device().expect_all(OP, &[r])?;
     r.expect_len(OP, "r", rows * cols)?;
@@ -134,6 +137,7 @@ pub fn backward(
     cols: usize,
 ) -> Result<(Buffer, Buffer)> {
     const OP: &str = "rms_norm backward";
+    let _span = profile::span(OP);
     expect(OP, x, w, rows, cols)?;
     x.device().expect_all(OP, &[inv_rms, dy])?;
     inv_rms.expect_len(OP, "inv_rms", rows)?;

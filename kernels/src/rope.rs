@@ -5,6 +5,7 @@ use crate::device::{Access, Device, Kernel, split_rows};
 use crate::elementwise::ELEMENT_WIDTH;
 use crate::error::{Error, Result};
 use crate::parallel;
+use crate::profile;
 
 pub(crate) static ROTATE: Kernel = Kernel {
     name: "rope.rotate",
@@ -68,6 +69,7 @@ pub fn angles(range: std::ops::Range<usize>, width: usize, theta: f64) -> Vec<f6
 /// Source: transformers apply_rotary_pos_emb.
 pub fn rotate(x: &Buffer, positions: &Buffer, table: &Buffer, sizes: Heads, turn: Turn) -> Result<Buffer> {
     const OP: &str = "rope";
+    let _span = profile::span(OP);
     let Heads { tokens, heads, width } = sizes;
     x.device().expect_all(OP, &[positions, table])?;
     x.expect_len(OP, "x", tokens * heads * width)?;

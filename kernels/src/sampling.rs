@@ -3,6 +3,7 @@
 use crate::buffer::{Buffer, Dtype};
 use crate::device::{Access, Constant, Device, Kernel, split_rows};
 use crate::error::{Error, Result};
+use crate::profile;
 use crate::{REDUCE_WIDTH, parallel};
 
 const SOURCES: &[&str] = &[
@@ -60,6 +61,7 @@ pub struct Sampled {
 /// Errors: `Shape`, `Dtype`.
 pub fn argmax(logits: &Buffer, rows: usize, cols: usize) -> Result<Buffer> {
     const OP: &str = "argmax";
+    let _span = profile::span(OP);
     expect(OP, logits, rows, cols)?;
     let mut tokens = Buffer::uninit(logits.device(), OP, Dtype::U32, rows)?;
     match logits.device() {
@@ -85,6 +87,7 @@ pub fn argmax(logits: &Buffer, rows: usize, cols: usize) -> Result<Buffer> {
 /// Errors: `Shape` (also for a temperature that is not positive), `Dtype`, `DeviceMismatch`.
 pub fn sample(logits: &Buffer, uniforms: &Buffer, rows: usize, cols: usize, temperature: f32) -> Result<Sampled> {
     const OP: &str = "sample";
+    let _span = profile::span(OP);
     expect(OP, logits, rows, cols)?;
     logits.device().expect_all(OP, &[uniforms])?;
     uniforms.expect_len(OP, "uniforms", rows)?;

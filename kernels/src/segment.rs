@@ -7,6 +7,7 @@ use crate::buffer::{Buffer, Float};
 use crate::device::{Access, Device, Gpu, Kernel, split_rows};
 use crate::elementwise::ELEMENT_WIDTH;
 use crate::error::{Error, Result};
+use crate::profile;
 
 pub(crate) static SUM: Kernel = Kernel {
     name: "segment.sum",
@@ -101,6 +102,7 @@ pub fn mean(x: &Buffer, groups: &Groups, cols: usize) -> Result<Buffer> {
 }
 
 fn reduce(op: &'static str, x: &Buffer, groups: &Groups, segments: Vec<Record>, cols: usize) -> Result<Buffer> {
+    let _span = profile::span(op);
     x.expect_float(op, "x")?;
     x.expect_len(op, "x", groups.members.len() * cols)?;
     let mut y = Buffer::zeros(x.device(), op, x.dtype(), groups.keys * cols)?;

@@ -3,6 +3,7 @@
 use crate::buffer::{Buffer, Dtype, Float};
 use crate::device::{Access, Constant, Device, Kernel, split_rows};
 use crate::error::Result;
+use crate::profile;
 use crate::{REDUCE_WIDTH, parallel};
 
 const SOURCES: &[&str] = &[
@@ -44,6 +45,7 @@ struct Params {
 /// Source: torch.softmax(x, -1).
 pub fn forward(x: &Buffer, rows: usize, cols: usize) -> Result<Buffer> {
     const OP: &str = "softmax";
+    let _span = profile::span(OP);
     x.expect_len(OP, "x", rows * cols)?;
     let mut y = Buffer::uninit(x.device(), OP, x.dtype(), x.len())?;
     match x.device() {
@@ -69,6 +71,7 @@ pub fn forward(x: &Buffer, rows: usize, cols: usize) -> Result<Buffer> {
 /// Errors: `Shape`, `DeviceMismatch`.
 pub fn backward(y: &Buffer, dy: &Buffer, rows: usize, cols: usize) -> Result<Buffer> {
     const OP: &str = "softmax backward";
+    let _span = profile::span(OP);
     y.device().expect_all(OP, &[dy])?;
     y.expect_len(OP, "y", rows * cols)?;
     dy.expect_len(OP, "dy", rows * cols)?;

@@ -4,6 +4,7 @@ use crate::buffer::{Buffer, Dtype, Float};
 use crate::device::{Access, Device, Kernel};
 use crate::elementwise::{ELEMENT_WIDTH, launch};
 use crate::error::Result;
+use crate::profile;
 
 const SOURCES: &[&str] = &[
     include_str!("../../shaders/common/grid.wgsl"),
@@ -42,6 +43,7 @@ struct Params {
 /// Source: Shazeer 2020, arXiv:2002.05202; `silu(gate) * up` of Hugging Face's Qwen3MLP.
 pub fn forward(gate: &Buffer, up: &Buffer) -> Result<Buffer> {
     const OP: &str = "swiglu";
+    let _span = profile::span(OP);
     gate.device().expect_all(OP, &[up])?;
     up.expect_len(OP, "up", gate.len())?;
     up.expect_dtype(OP, "up", gate.dtype())?;
@@ -69,6 +71,7 @@ pub fn forward(gate: &Buffer, up: &Buffer) -> Result<Buffer> {
 /// Errors: `Shape`, `Dtype`, `DeviceMismatch`.
 pub fn backward(gate: &Buffer, up: &Buffer, dy: &Buffer) -> Result<(Buffer, Buffer)> {
     const OP: &str = "swiglu backward";
+    let _span = profile::span(OP);
     gate.device().expect_all(OP, &[up, dy])?;
     for (name, x) in [("up", up), ("dy", dy)] {
         x.expect_len(OP, name, gate.len())?;

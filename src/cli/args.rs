@@ -1,10 +1,11 @@
 //! Arguments exactly as typed.
 
-use super::{demo, devices, generate, logits, run, tokenize};
+use super::{bench, demo, devices, generate, logits, run, tokenize};
 use crate::error::{Error, Result};
 use crate::pipeline::Stage;
 use clap::{Parser, Subcommand};
 use gr2_kernels::{Device, GpuOptions};
+use std::path::PathBuf;
 
 /// Trains and serves a generative reasoning re-ranker on any GPU, or on the CPU.
 #[derive(Debug, Parser)]
@@ -13,6 +14,9 @@ pub(super) struct Args {
     /// Shows warnings and debugging messages.
     #[arg(long, short, global = true)]
     pub(super) verbose: bool,
+    /// Prints the time of every kernel at the end, and writes a Chrome trace to FILE.
+    #[arg(long, global = true, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "profile.json")]
+    pub(super) profile: Option<PathBuf>,
     #[command(subcommand)]
     pub(super) command: Command,
 }
@@ -49,6 +53,8 @@ pub(super) enum Command {
     Generate(generate::GenerateArgs),
     /// Turns text into token ids.
     Tokenize(tokenize::TokenizeArgs),
+    /// Measures this device.
+    Bench(bench::BenchArgs),
 }
 
 impl Command {
@@ -69,6 +75,7 @@ impl Command {
             Command::Logits(args) => args.run(),
             Command::Generate(args) => args.run(),
             Command::Tokenize(args) => args.run(),
+            Command::Bench(args) => args.run(),
         }
     }
 }

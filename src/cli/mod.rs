@@ -1,6 +1,7 @@
 //! The command line: one file per command, arguments as typed first, then a validated configuration.
 
 mod args;
+mod bench;
 mod demo;
 mod devices;
 mod generate;
@@ -9,7 +10,10 @@ mod run;
 mod tokenize;
 
 use crate::console;
+use crate::error::Result;
+use crate::files::write_atomic_with;
 use clap::Parser;
+use gr2_kernels::profile;
 use std::process::ExitCode;
 
 /// Runs the program. Prints errors to standard error; exit codes are those of [`crate::Error::exit_code`].
@@ -18,11 +22,26 @@ pub fn main() -> ExitCode {
     let level = if args.verbose { tracing::Level::DEBUG } else { tracing::Level::WARN };
     tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false).init();
     console::catch_interrupts();
-    match args.command.run() {
+    match profiled(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// Runs a command; with `--profile` tells where its time went, also if it failed.
+fn profiled(args: args::Args) -> Result<()> {
+    let Some(path) = args.profile else { return args.command.run() };
+    profile::start();
+    let result = args.command.run();
+    let profile = profile::finish();
+    eprint!("{}", profile.table());
+    write_atomic_with(&path, |out| profile.chrome_trace(out))?;
+    eprintln!("trace: {}", path.display());
+    if profile.left_out() > 0 {
+        eprintln!("trace: {} later spans are in the table only", profile.left_out());
+    }
+    result
 }

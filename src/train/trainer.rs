@@ -33,12 +33,14 @@ pub fn loss_and_gradients(model: &Qwen3, batch: &Batch, dropout: Option<Dropout>
     // rows that predict something: the head is applied to no other
     let rows = ops::gather_rows(&tape, &hidden, &batch.rows)?;
     let predicted = ops::linear_logprob(&tape, &rows, &tape.param(model.head()), &batch.targets, 1.0)?;
-    let logp = predicted.logp.tensor().to_f64()?;
-    let loss = -logp.iter().zip(&batch.weights).map(|(l, &w)| l * w as f64).sum::<f64>() / total;
-    let seed: Vec<f64> = batch.weights.iter().map(|&w| -(w as f64) / total).collect();
     let logp = predicted.logp;
+    let seed: Vec<f64> = batch.weights.iter().map(|&w| -(w as f64) / total).collect();
     let seed = Tensor::from_f64(model.device(), logp.tensor().dtype(), &seed, logp.tensor().shape().clone())?;
-    Ok((loss, tape.backward(&[(&logp, seed)])?))
+    let gradients = tape.backward(&[(&logp, seed)])?;
+    // read last: a GPU is not waited for before it has everything to do
+    let logp = logp.tensor().to_f64()?;
+    let loss = -logp.iter().zip(&batch.weights).map(|(l, &w)| l * w as f64).sum::<f64>() / total;
+    Ok((loss, gradients))
 }
 
 /// One training stage.

@@ -17,6 +17,7 @@ pub use segments::{Segment, Segments};
 use crate::buffer::{Buffer, Float};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::profile;
 use crate::real::Real;
 
 /// Sizes of one token's heads.
@@ -121,6 +122,7 @@ pub struct Gradients {
 /// that the segments describe.
 pub fn forward(x: &Operands) -> Result<Attended> {
     const OP: &str = "attention";
+    let _span = profile::span(OP);
     let float = x.check(OP)?;
     let (device, dtype, rows) = (x.q.device(), x.q.dtype(), x.segments.tokens() * x.heads.query);
     let mut y = Attended {
@@ -146,6 +148,7 @@ pub fn forward(x: &Operands) -> Result<Attended> {
 /// Source: Dao 2023, arXiv:2307.08691, algorithm 2, split in two passes so that nothing is added atomically.
 pub fn backward(x: &Operands, y: &Attended, dout: &Buffer) -> Result<Gradients> {
     const OP: &str = "attention backward";
+    let _span = profile::span(OP);
     let float = x.check(OP)?;
     let (device, dtype, rows) = (x.q.device(), x.q.dtype(), x.segments.tokens() * x.heads.query);
     device.expect_all(OP, &[&y.out, &y.lse, dout])?;

@@ -21,6 +21,7 @@ use crate::buffer::{Buffer, Float};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::per_gpu::PerGpu;
+use crate::profile;
 use crate::real::Real;
 use std::ops::Range;
 
@@ -105,6 +106,7 @@ pub fn decode(
     dims: DecodeDims,
 ) -> Result<Buffer> {
     const OP: &str = "decode";
+    let _span = profile::span(OP);
     let heads = dims.heads;
     heads.check(OP)?;
     q.device().expect_all(OP, &[prompt.0, prompt.1, suffix.0, suffix.1])?;

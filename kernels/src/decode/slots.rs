@@ -5,6 +5,7 @@ use crate::buffer::{Buffer, Dtype, Element};
 use crate::device::{Access, Constant, Device, Gpu, Kernel, split_rows};
 use crate::error::{Error, Result};
 use crate::per_gpu::PerGpu;
+use crate::profile;
 
 pub(crate) static MOVE: Kernel = Kernel {
     name: "slots.move_tokens",
@@ -70,6 +71,7 @@ pub fn write_suffix(
     dims: DecodeDims,
 ) -> Result<()> {
     const OP: &str = "write suffix";
+    let _span = profile::span(OP);
     let width = dims.heads.kv_width();
     for (name, cache, new) in [("k", suffix.0, new.0), ("v", suffix.1, new.1)] {
         cache.device().expect_all(OP, &[new])?;
@@ -108,6 +110,7 @@ pub fn copy_slots(
     dims: DecodeDims,
 ) -> Result<()> {
     const OP: &str = "copy slots";
+    let _span = profile::span(OP);
     if from.len() != to.len() || len > dims.capacity {
         let problem = format!("{} slots to {}, {len} tokens of {}", from.len(), to.len(), dims.capacity);
         return Err(Error::shape(OP, problem));

@@ -6,6 +6,7 @@ use super::stream::Stream;
 use crate::error::{Error, Result};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 /// What `gr2 devices` says of an adapter.
 #[derive(Debug, Clone)]
@@ -39,6 +40,15 @@ pub struct GpuOptions {
     pub memory_limit: Option<u64>,
 }
 
+/// What a GPU was asked to do since it was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Dispatches recorded.
+    pub dispatches: u64,
+    /// Time the host spent waiting for the GPU.
+    pub waited: Duration,
+}
+
 /// One opened GPU: device, queue, pools and caches. Clones share it.
 #[derive(Clone)]
 pub struct Gpu(pub(super) Arc<Inner>);
@@ -49,10 +59,12 @@ pub(super) struct Inner {
     pub(super) limits: wgpu::Limits,
     pub(super) checked: bool,
     pub(super) small_simd: bool,
+    pub(super) timestamps: bool,
     pub(super) pool: Mutex<Pool>,
     pub(super) stream: Mutex<Stream>,
     pub(super) pipelines: Mutex<Pipelines>,
     pub(super) dispatches: AtomicU64,
+    pub(super) waited_nanos: AtomicU64,
     summary: AdapterSummary,
     health: Arc<Mutex<Health>>,
 }
@@ -114,7 +126,7 @@ impl Gpu {
         }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("gr2"),
-            required_features: wgpu::Features::IMMEDIATES,
+            required_features: wgpu::Features::IMMEDIATES | (offered & wgpu::Features::TIMESTAMP_QUERY),
             required_limits: adapter.limits(),
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
@@ -136,10 +148,12 @@ impl Gpu {
             limits: device.limits(),
             checked: options.checked,
             small_simd: !summary.hardware,
+            timestamps: offered.contains(wgpu::Features::TIMESTAMP_QUERY),
             pool: Mutex::new(pool),
             stream: Mutex::default(),
             pipelines: Mutex::default(),
             dispatches: AtomicU64::new(0),
+            waited_nanos: AtomicU64::new(0),
             device,
             queue,
             summary,
@@ -167,9 +181,12 @@ impl Gpu {
         self.0.small_simd
     }
 
-    /// Dispatches recorded since the device was opened.
-    pub fn dispatches(&self) -> u64 {
-        self.0.dispatches.load(Ordering::Relaxed)
+    /// What it was asked to do since it was opened.
+    pub(super) fn counters(&self) -> Counters {
+        Counters {
+            dispatches: self.0.dispatches.load(Ordering::Relaxed),
+            waited: Duration::from_nanos(self.0.waited_nanos.load(Ordering::Relaxed)),
+        }
     }
 
     /// Destroys the device, as a driver reset would: everything after fails with `DeviceLost`.

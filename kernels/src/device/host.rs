@@ -2,6 +2,7 @@
 //! fresh pages in again and again.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex};
 
 /// One cache line; blocks are made of these so that every dtype and vector width is aligned.
@@ -26,6 +27,14 @@ const HELD_LIMIT: usize = 1 << 30;
 const POOLED_FROM: usize = 16 << 10;
 
 static POOL: LazyLock<Mutex<Pool>> = LazyLock::new(Mutex::default);
+/// Bytes of live blocks, and the most that live and idle ones ever were.
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+/// Bytes in live blocks, and the most ever held.
+pub(super) fn memory() -> (u64, u64) {
+    (IN_USE.load(Ordering::Relaxed) as u64, PEAK.load(Ordering::Relaxed) as u64)
+}
 
 /// Rounds up to four classes per power of two: at most a quarter is wasted.
 pub(crate) fn size_class(bytes: usize, granule: usize) -> usize {
@@ -38,10 +47,12 @@ impl HostMemory {
     /// A block of at least `bytes` with unspecified (but initialised) contents.
     pub(crate) fn new(bytes: usize) -> HostMemory {
         let class = size_class(bytes, size_of::<Line>());
+        let in_use = IN_USE.fetch_add(class, Ordering::Relaxed) + class;
         let recycled = POOL.lock().ok().and_then(|mut pool| {
-            let lines = pool.free.get_mut(&class)?.pop()?;
-            pool.held -= class;
-            Some(lines)
+            let recycled = pool.free.get_mut(&class).and_then(Vec::pop);
+            pool.held -= if recycled.is_some() { class } else { 0 };
+            PEAK.fetch_max(in_use + pool.held, Ordering::Relaxed);
+            recycled
         });
         let fresh = || bytemuck::zeroed_vec(class / size_of::<Line>());
         HostMemory { lines: recycled.unwrap_or_else(fresh) }
@@ -60,6 +71,7 @@ impl Drop for HostMemory {
     fn drop(&mut self) {
         let lines = std::mem::take(&mut self.lines);
         let size = lines.len() * size_of::<Line>();
+        IN_USE.fetch_sub(size, Ordering::Relaxed);
         if size < POOLED_FROM {
             return;
         }

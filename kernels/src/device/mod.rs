@@ -3,6 +3,7 @@
 //! - [`gpu`](self): adapter choice, limits, health (`gpu.rs`)
 //! - memory: pooled GPU buffers (`memory.rs`), host blocks (`host.rs`)
 //! - commands: one open compute pass, uploads and downloads in order (`stream.rs`)
+//! - timestamps: GPU time of every dispatch while profiling is on (`timestamps.rs`)
 //! - pipelines: one compilation per kernel, cached bind groups (`pipeline.rs`)
 
 mod gpu;
@@ -10,8 +11,9 @@ pub(crate) mod host;
 mod memory;
 mod pipeline;
 mod stream;
+mod timestamps;
 
-pub use gpu::{AdapterSummary, Gpu, GpuOptions, adapters};
+pub use gpu::{AdapterSummary, Counters, Gpu, GpuOptions, adapters};
 pub(crate) use memory::GpuMemory;
 pub use pipeline::{Access, Constant, Kernel};
 
@@ -63,6 +65,22 @@ impl Device {
         match buffers.iter().find(|b| !b.device().same(self)) {
             None => Ok(()),
             Some(b) => Err(Error::DeviceMismatch { op, first: self.to_string(), second: b.device().to_string() }),
+        }
+    }
+
+    /// Bytes in live buffers, and the most ever held, idle ones included.
+    pub fn memory(&self) -> (u64, u64) {
+        match self {
+            Device::Cpu => host::memory(),
+            Device::Gpu(gpu) => gpu.memory(),
+        }
+    }
+
+    /// What a GPU was asked to do since it was opened; nothing on the CPU.
+    pub fn counters(&self) -> Counters {
+        match self {
+            Device::Cpu => Counters::default(),
+            Device::Gpu(gpu) => gpu.counters(),
         }
     }
 

@@ -3,10 +3,13 @@
 use super::gpu::{Gpu, lock};
 use super::memory::GpuMemory;
 use super::pipeline::{Access, Kernel};
+use super::timestamps::Timestamps;
 use crate::buffer::Bind;
 use crate::error::{Error, Result};
+use crate::profile;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 /// Dispatches recorded before a submission: enough to hide its cost, few enough to stay far from any watchdog.
 const DISPATCHES_PER_SUBMIT: usize = 256;
@@ -21,6 +24,8 @@ pub(super) struct Stream {
     pass: Option<wgpu::ComputePass<'static>>,
     encoder: Option<wgpu::CommandEncoder>,
     recorded: usize,
+    /// While profiling is on and the adapter has timestamps.
+    timestamps: Option<Timestamps>,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
 }
 
@@ -38,17 +43,31 @@ impl Stream {
         self.pass.as_mut().expect("invariant: just opened")
     }
 
+    /// The pass of one dispatch of `name`: the open one, or one of its own with timestamps.
+    fn pass_for(&mut self, gpu: &Gpu, name: &'static str) -> &mut wgpu::ComputePass<'static> {
+        if !(gpu.0.timestamps && profile::is_on()) {
+            return self.pass(gpu);
+        }
+        let mut timestamps = self.timestamps.take().unwrap_or_else(|| Timestamps::new(gpu, DISPATCHES_PER_SUBMIT));
+        let pass = timestamps.pass(self.encoder(gpu), name);
+        self.timestamps = Some(timestamps);
+        self.pass.insert(pass)
+    }
+
     fn submit(&mut self, gpu: &Gpu) {
         self.pass = None;
         self.recorded = 0;
-        if let Some(encoder) = self.encoder.take() {
+        if let Some(mut encoder) = self.encoder.take() {
+            if let Some(timestamps) = &mut self.timestamps {
+                timestamps.resolve(gpu, &mut encoder);
+            }
             self.in_flight.push_back(gpu.0.queue.submit([encoder.finish()]));
         }
         if self.in_flight.len() > SUBMITS_IN_FLIGHT
             && let Some(oldest) = self.in_flight.pop_front()
         {
             // a failure to wait is a lost device, which the health check after this reports
-            let _ = gpu.0.device.poll(wgpu::PollType::Wait { submission_index: Some(oldest), timeout: None });
+            let _ = gpu.poll(wgpu::PollType::Wait { submission_index: Some(oldest), timeout: None });
         }
     }
 }
@@ -89,7 +108,7 @@ impl Gpu {
         let bind_group = self.bind_group(kernel, &compiled, &binds);
         let (x, y) = fold(groups);
         let mut stream = lock(&self.0.stream);
-        let pass = stream.pass(self);
+        let pass = stream.pass_for(self, op);
         pass.set_pipeline(&compiled.pipeline);
         pass.set_bind_group(0, &bind_group, &[]);
         pass.set_immediates(0, bytemuck::bytes_of(params));
@@ -190,10 +209,27 @@ impl Gpu {
     }
 
     fn wait(&self, op: &'static str) -> Result<()> {
-        let polled = self.0.device.poll(wgpu::PollType::wait_indefinitely());
-        lock(&self.0.stream).in_flight.clear();
+        if let Some(timestamps) = &lock(&self.0.stream).timestamps {
+            timestamps.ask();
+        }
+        let polled = self.poll(wgpu::PollType::wait_indefinitely());
+        {
+            let mut stream = lock(&self.0.stream);
+            stream.in_flight.clear();
+            if let Some(timestamps) = &mut stream.timestamps {
+                timestamps.collect();
+            }
+        }
         self.check(op)?;
         polled.map(|_| ()).map_err(|e| Error::Gpu { op, message: e.to_string() })
+    }
+
+    /// Polls the device, the time counted.
+    fn poll(&self, until: wgpu::PollType) -> std::result::Result<wgpu::PollStatus, wgpu::PollError> {
+        let start = Instant::now();
+        let polled = self.0.device.poll(until);
+        self.0.waited_nanos.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        polled
     }
 
     fn staging(&self, op: &'static str, size: u64, usage: wgpu::BufferUsages, mapped: bool) -> Result<wgpu::Buffer> {

@@ -12,6 +12,7 @@ pub(crate) use gpu::KERNELS;
 use crate::buffer::{Buffer, Dtype, Float};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::profile;
 
 /// Which operand is stored transposed. The names are those of BLAS: c = op(a) op(b).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +75,7 @@ pub fn matmul_into(
     spec: &Matmul,
     accumulate: bool,
 ) -> Result<()> {
+    let _span = profile::span(OP);
     let Matmul { batch, m, n, .. } = *spec;
     a.expect_dtype(OP, "a", c.dtype())?;
     check(a, b, spec)?;

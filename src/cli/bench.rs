@@ -1,0 +1,104 @@
+//! `gr2 bench`: kernels, or a model.
+
+use super::args::DeviceArgs;
+use crate::bench::{KernelBench, Preset, bench_kernels, bench_model};
+use crate::error::Result;
+use clap::{Subcommand, ValueEnum};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct BenchArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Checks every kernel, times it, and sets it beside the multiply-adds and copies this device can do.
+    Kernels(KernelArgs),
+    /// Times a model: training steps, prompts, sampling.
+    Model(ModelArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct KernelArgs {
+    /// Only cases whose names contain this.
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    filter: String,
+    /// Seconds for each case; one that takes longer at the device's ceiling is left out.
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// Mebibytes of operands up to which a case is run.
+    #[arg(long, default_value_t = 2048, value_name = "MIB")]
+    memory: u64,
+    /// Prints the figures as one JSON line at the end.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct ModelArgs {
+    /// The model.
+    #[arg(long, value_enum, default_value = "nano")]
+    preset: PresetName,
+    /// Prints the figures as one JSON line at the end.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum PresetName {
+    Nano,
+    #[value(name = "qwen3-0.6b")]
+    Qwen3Small,
+    #[value(name = "qwen3-1.7b")]
+    Qwen3Medium,
+}
+
+impl BenchArgs {
+    pub(super) fn run(self) -> Result<()> {
+        match self.what {
+            What::Kernels(args) => args.run(),
+            What::Model(args) => args.run(),
+        }
+    }
+}
+
+impl KernelArgs {
+    fn run(self) -> Result<()> {
+        let device = self.device.open()?;
+        let bench = KernelBench { filter: self.filter, budget: self.seconds, memory: self.memory << 20 };
+        let report = bench_kernels(&device, &bench, |line| println!("{line}"))?;
+        if self.json {
+            println!("{}", report.json());
+        }
+        Ok(())
+    }
+}
+
+impl ModelArgs {
+    fn run(self) -> Result<()> {
+        let device = self.device.open()?;
+        let preset = match self.preset {
+            PresetName::Nano => Preset::Nano,
+            PresetName::Qwen3Small => Preset::Qwen3Small,
+            PresetName::Qwen3Medium => Preset::Qwen3Medium,
+        };
+        let report = bench_model(&device, preset, preset.load())?;
+        println!("{} on {device}, {:.1} M parameters", preset.name(), report.parameters as f64 / 1e6);
+        println!("training   {:>10.0} tokens/s", report.train_tokens_per_s);
+        println!("prompts    {:>10.0} tokens/s", report.prefill_tokens_per_s);
+        println!("sampling   {:>10.0} tokens/s", report.sample_tokens_per_s);
+        println!("memory     {:>10} MiB at the peak", report.peak_bytes >> 20);
+        if let Some(cpu) = report.cpu_us_per_dispatch {
+            println!("dispatches {:>10} per step, {cpu:.2} us of the CPU each", report.dispatches_per_step);
+        }
+        if self.json {
+            println!("{}", report.json());
+        }
+        Ok(())
+    }
+}
