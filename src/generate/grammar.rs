@@ -5,6 +5,12 @@ pub trait Grammar: Sync {
     /// The tokens that may follow the new `tokens` of a continuation of prompt `prompt`, ascending; `None` for every
     /// token. At least one.
     fn allowed(&self, prompt: usize, tokens: &[u32]) -> Option<Vec<u32>>;
+
+    /// Everything that follows the new `tokens` of a continuation of prompt `prompt` up to a stop token, where nothing is
+    /// left to choose.
+    fn rest(&self, _prompt: usize, _tokens: &[u32]) -> Option<Vec<u32>> {
+        None
+    }
 }
 
 /// No limits.

@@ -51,6 +51,17 @@ pub struct Rollout {
     pub finished: bool,
 }
 
+impl Rollout {
+    /// Appends tokens that were not drawn, as far as there is room.
+    fn append(&mut self, mut rest: Vec<u32>, config: &RolloutConfig) {
+        rest.truncate(config.max_new_tokens - self.tokens.len());
+        self.finished |= rest.last().is_some_and(|last| config.stop.contains(last));
+        self.logps.resize(self.logps.len() + rest.len(), 0.0);
+        self.allowed.extend(rest.iter().map(|&token| vec![token]));
+        self.tokens.extend(rest);
+    }
+}
+
 /// Generates `config.samples` continuations of every prompt, in order of prompts.
 ///
 /// The draws of continuation `g` of prompt `p` depend on (seed, step, p·G + g) only, not on what shares its batch.
@@ -181,6 +192,14 @@ impl<'a> Wave<'a> {
             rollout.logps.push(logp);
             rollout.allowed.push(list);
             rollout.finished = self.config.stop.contains(&token);
+        }
+        let rest: Vec<Option<Vec<u32>>> = active
+            .par_iter()
+            .map(|&i| &self.live[i].rollout)
+            .map(|rollout| self.grammar.rest(rollout.prompt, &rollout.tokens).filter(|_| !rollout.finished))
+            .collect();
+        for (&i, rest) in active.iter().zip(rest) {
+            self.live[i].rollout.append(rest.unwrap_or_default(), self.config);
         }
         Ok(())
     }

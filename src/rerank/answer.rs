@@ -121,6 +121,17 @@ pub fn render(answer: &Answer, candidates: &[u32], sids: &ItemSids) -> Result<Re
     Ok(Rendered { text, explanation })
 }
 
+/// What follows the id of a recommendation in the text of [`render`] when `items` are those after it.
+///
+/// Errors: `Shape` for an item that has no semantic id.
+pub(super) fn end_of_list(items: &[u32], sids: &ItemSids) -> Result<String> {
+    let mut text = String::new();
+    for &item in items {
+        text += &format!("\",\"{}", sids.text(item)?);
+    }
+    Ok(text + "\"]}")
+}
+
 /// The semantic ids of `items` as the JSON array that an answer recommends with.
 ///
 /// Errors: `Shape` for an item that has no semantic id.

@@ -1,13 +1,14 @@
 //! [`AnswerGrammar`]: an answer names only items of its slate, and recommends none twice.
 
-use super::answer::RECOMMENDATIONS;
+use super::answer::{RECOMMENDATIONS, end_of_list};
 use super::{ItemSids, Slate};
 use crate::generate::Grammar;
-use crate::text::{SidTokens, Tokenizer};
+use crate::text::{SID_BEGIN, SidTokens, Tokenizer};
 
 /// Limits what an answer's semantic ids may be while they are written: in the explanation those of the candidates and
 /// of the purchases shown, in the recommendations those of the candidates that are not yet among them. Everything
-/// else, the form of the JSON included, is the model's own.
+/// else, the form of the JSON included, is the model's own, until the recommendations it may choose are written: the
+/// others then follow in their incoming order.
 #[derive(Debug, Clone)]
 pub struct AnswerGrammar<'a> {
     pub(super) tokenizer: &'a Tokenizer,
@@ -17,19 +18,29 @@ pub struct AnswerGrammar<'a> {
     pub(super) slates: Vec<&'a Slate>,
     /// Purchases shown.
     pub(super) history_items: usize,
+    /// Recommendations left to the model.
+    pub(super) choices: usize,
 }
 
 impl AnswerGrammar<'_> {
     /// Items whose semantic id may stand after `written`; empty once every candidate is recommended.
     fn items(&self, slate: &Slate, written: &[u32]) -> Vec<u32> {
-        // inside the explanation the quotes of such a word are escaped
-        let text = self.tokenizer.decode(written, false).unwrap_or_default();
-        let key = format!("\"{RECOMMENDATIONS}\"");
-        let Some(at) = text.find(&key) else {
+        let Some(mut left) = self.left(slate, written) else {
             let question = slate.question(self.history_items);
             return [question.candidates, question.history].concat();
         };
-        let listed = text[at..].matches(crate::text::SID_BEGIN).count();
+        if slate.candidates.len() - left.len() >= self.choices {
+            left.truncate(1);
+        }
+        left
+    }
+
+    /// Candidates that the recommendations of `written` leave out, in their incoming order; `None` before those begin.
+    fn left(&self, slate: &Slate, written: &[u32]) -> Option<Vec<u32>> {
+        // inside the explanation the quotes of such a word are escaped
+        let text = self.tokenizer.decode(written, false).unwrap_or_default();
+        let at = text.find(&format!("\"{RECOMMENDATIONS}\""))?;
+        let listed = text[at..].matches(SID_BEGIN).count();
         let begins = written.iter().enumerate().rev().filter(|(_, id)| **id == self.tokens.begin).take(listed);
         let mut left = slate.candidates.clone();
         for (at, _) in begins {
@@ -38,7 +49,7 @@ impl AnswerGrammar<'_> {
                 left.remove(place);
             }
         }
-        left
+        Some(left)
     }
 
     /// The tokens of an item's id, from its opening to its end.
@@ -60,6 +71,20 @@ impl Grammar for AnswerGrammar<'_> {
         allowed.sort_unstable();
         allowed.dedup();
         (!allowed.is_empty()).then_some(allowed)
+    }
+
+    fn rest(&self, prompt: usize, tokens: &[u32]) -> Option<Vec<u32>> {
+        if *tokens.last()? != self.tokens.end {
+            return None;
+        }
+        let slate = self.slates[prompt];
+        let left = self.left(slate, tokens)?;
+        if slate.candidates.len() - left.len() < self.choices {
+            return None;
+        }
+        let mut rest = self.tokenizer.encode_rendered(&end_of_list(&left, self.sids).ok()?).ok()?;
+        rest.push(*self.tokenizer.eos_ids().first()?);
+        Some(rest)
     }
 }
 
@@ -84,6 +109,7 @@ mod tests {
             sids: &sids,
             slates: vec![&slate],
             history_items: 1,
+            choices: 4,
         };
         let code = |level: usize, code: u16| tokens.ids(&[code, code]).unwrap()[level + 1];
         let explanation = format!("\"recommendations\": {}", sids.text(3).unwrap());
@@ -118,5 +144,15 @@ mod tests {
         assert_eq!(limited, expected);
         let eleventh = [&ids[..], &[tokens.begin]].concat();
         assert_eq!(grammar.allowed(0, &eleventh), None, "nothing is left to name");
+
+        // with one choice the others follow in their order: 0, then 4 1 2
+        let grammar = AnswerGrammar { choices: 1, ..grammar };
+        let ends: Vec<usize> = (0..ids.len()).filter(|&at| ids[at] == tokens.end).collect();
+        assert_eq!(grammar.rest(0, &ids[..=ends[0]]), None, "the explanation");
+        assert_eq!(grammar.rest(0, &ids[..=ends[1] - 1]), None, "an open id");
+        let whole = [&ids[..=ends[1]], &grammar.rest(0, &ids[..=ends[1]]).unwrap()].concat();
+        let reader = crate::rerank::AnswerReader::new(&tokenizer, &sids).unwrap();
+        assert_eq!(reader.parse(&whole, &slate.candidates).unwrap().ranking, [1, 0, 2, 3]);
+        assert_eq!(grammar.allowed(0, &[&ids[..=ends[1]], &[tokens.begin]].concat()), Some(vec![code(0, 0)]));
     }
 }

@@ -22,6 +22,8 @@ pub struct Student<'a> {
 pub struct Decoding {
     /// Under [`AnswerGrammar`], or freely.
     pub constrained: bool,
+    /// Recommendations that the grammar leaves to the model; the others follow in their incoming order. 0: all.
+    pub choices: usize,
     /// Tokens of an answer at most.
     pub max_new_tokens: usize,
     /// Answers decoded together at most.
@@ -68,11 +70,14 @@ impl<'a> Student<'a> {
     }
 
     /// What limits the answers to these slates, one prompt each.
-    pub fn grammar<'s>(&'s self, slates: impl Iterator<Item = &'s Slate>, constrained: bool) -> Box<dyn Grammar + 's> {
+    pub fn grammar<'s>(&'s self, slates: impl Iterator<Item = &'s Slate>, decoding: Decoding) -> Box<dyn Grammar + 's> {
         let AnswerReader { tokenizer, tokens, sids } = &self.reader;
         let history_items = self.prompter.config.history_items;
-        match constrained {
-            true => Box::new(AnswerGrammar { tokenizer, tokens, sids, slates: slates.collect(), history_items }),
+        let choices = if decoding.choices == 0 { usize::MAX } else { decoding.choices };
+        match decoding.constrained {
+            true => {
+                Box::new(AnswerGrammar { tokenizer, tokens, sids, slates: slates.collect(), history_items, choices })
+            }
             false => Box::new(Free),
         }
     }
@@ -90,7 +95,7 @@ impl<'a> Student<'a> {
             step: 0,
             max_rows: decoding.max_rows,
         };
-        let grammar = self.grammar(slates.iter(), decoding.constrained);
+        let grammar = self.grammar(slates.iter(), decoding);
         let rollouts = rollout(model, &prompts, &*grammar, &config)?;
         let ranked = |(slate, rollout): (&Slate, Rollout)| {
             let text = self.tokenizer.decode(&rollout.tokens, false)?;

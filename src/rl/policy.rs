@@ -69,8 +69,8 @@ impl PackedGroups {
             ids.extend_from_slice(&group.prompt);
             segments.push(Segment { start: prompt, len: length, prefix_start: 0, prefix_len: 0 });
             for response in &group.responses {
-                // the last token is predicted but predicts nothing
-                let inputs = &response.tokens[..response.tokens.len().saturating_sub(1)];
+                // the last action is predicted, and what comes after it predicts none
+                let inputs = &response.tokens[..response.actions().last().unwrap_or(0)];
                 let start = ids.len() as u32;
                 let before = |i: usize| if i == 0 { prompt + length - 1 } else { start + i as u32 - 1 };
                 for i in response.actions() {
@@ -217,7 +217,7 @@ mod tests {
         let first = response(&[7, 8, 9, 5, 6], &[&[], &[8], &[3, 9], &[4, 5], &[]], 4);
         let second = response(&[1], &[&[]], 1);
         let packed = PackedGroups::new(&[Group { prompt: vec![1, 2, 3], responses: vec![first, second] }]).unwrap();
-        assert_eq!(packed.ids, [1, 2, 3, 7, 8, 9, 5]);
+        assert_eq!(packed.ids, [1, 2, 3, 7, 8, 9]);
         // 7 free, 9 chosen over 3, 5 chosen over 4; then the second response's 1
         assert_eq!((packed.targets, packed.rows), (vec![7, 9, 3, 5, 4, 1], vec![2, 4, 4, 5, 5, 2]));
         assert_eq!((packed.choices, packed.offsets), (vec![0..1, 1..3, 3..5, 5..6], vec![0, 3, 4]));

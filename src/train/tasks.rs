@@ -6,10 +6,15 @@ use crate::sid::SemanticIds;
 use crate::tensor::{Rng, stream};
 use crate::text::{ENDOFTEXT, SidTokens, Tokenizer};
 use rand::RngExt;
+use rand::seq::index::sample;
 use serde::{Deserialize, Serialize};
 
 /// Opens a history of semantic ids.
 const PURCHASES: &str = "Purchases:";
+/// Opens a list of semantic ids to copy.
+const CANDIDATES: &str = "Candidates:";
+/// Ids of such a list.
+const LISTED: usize = 10;
 
 /// Share of each task among the training sequences.
 ///
@@ -25,11 +30,14 @@ pub struct TaskMix {
     pub persona: f64,
     /// Texts of the catalogue.
     pub general: f64,
+    /// Ten semantic ids, then the same ones as a list with up to two of them in front: how lists are copied, which a
+    /// small model has to learn before it can re-rank any. 0: GR2.
+    pub list: f64,
 }
 
 impl Default for TaskMix {
     fn default() -> Self {
-        TaskMix { sequence: 0.66, caption: 0.05, persona: 0.24, general: 0.05 }
+        TaskMix { sequence: 0.66, caption: 0.05, persona: 0.24, general: 0.05, list: 0.0 }
     }
 }
 
@@ -59,7 +67,7 @@ impl Default for Augment {
 impl TaskMix {
     /// Errors: `Config` if a share is negative or no history is learnt.
     pub fn validate(&self) -> Result<()> {
-        let shares = [self.sequence, self.caption, self.persona, self.general];
+        let shares = [self.sequence, self.caption, self.persona, self.general, self.list];
         if shares.iter().all(|s| *s >= 0.0) && self.sequence > 0.0 {
             return Ok(());
         }
@@ -117,8 +125,9 @@ pub struct MidtrainExamples<'a> {
 
 impl Examples for MidtrainExamples<'_> {
     fn len(&self) -> usize {
-        let total = self.mix.sequence + self.mix.caption + self.mix.persona + self.mix.general;
-        (self.users.len() as f64 * total / self.mix.sequence).round() as usize
+        let TaskMix { sequence, caption, persona, general, list } = self.mix;
+        let total = sequence + caption + persona + general + list;
+        (self.users.len() as f64 * total / sequence).round() as usize
     }
 
     fn get(&self, epoch: u64, index: usize) -> Result<Example> {
@@ -126,7 +135,7 @@ impl Examples for MidtrainExamples<'_> {
         if let Some(&user) = self.users.get(index) {
             return self.sequence(user, epoch, &mut rng);
         }
-        let rest = [self.mix.caption, self.mix.persona, self.mix.general];
+        let rest = [self.mix.caption, self.mix.persona, self.mix.list, self.mix.general];
         let mut at = rng.random::<f64>() * rest.iter().sum::<f64>();
         let task = rest.iter().position(|share| {
             at -= share;
@@ -139,6 +148,7 @@ impl Examples for MidtrainExamples<'_> {
                 let user = self.users[rng.random_range(0..self.users.len())];
                 self.persona(user, epoch, &mut rng)
             }
+            Some(2) => self.list(&mut rng),
             _ => self.text(item),
         }
     }
@@ -178,6 +188,30 @@ impl MidtrainExamples<'_> {
             self.push_text(&mut example, "\n", 1.0)?;
             self.push_sid(&mut example, item, 1.0)?;
             self.push_text(&mut example, &format!(" {}", self.short(item as usize)), 1.0)?;
+        }
+        Ok(example)
+    }
+
+    /// `Candidates:\n{SID}\n{SID}…\n["{SID}","{SID}",…]`: the second list is the first with up to two ids in front, and is
+    /// predicted from the id after those on.
+    fn list(&self, rng: &mut Rng) -> Result<Example> {
+        let items = self.catalogue.items.len();
+        let candidates = sample(rng, items, LISTED.min(items)).into_vec();
+        let front = rng.random_range(0..=2.min(candidates.len() - 1));
+        let front = sample(rng, candidates.len(), front).into_vec();
+        let mut example = Example::default();
+        self.push_text(&mut example, CANDIDATES, 0.0)?;
+        for &item in &candidates {
+            self.push_text(&mut example, "\n", 0.0)?;
+            self.push_sid(&mut example, item as u32, 0.0)?;
+        }
+        self.push_text(&mut example, "\n[\"", 0.0)?;
+        let others = (0..candidates.len()).filter(|place| !front.contains(place));
+        for (at, place) in front.iter().copied().chain(others).enumerate() {
+            if at > 0 {
+                self.push_text(&mut example, "\",\"", 0.0)?;
+            }
+            self.push_sid(&mut example, candidates[place] as u32, if at < front.len() { 0.0 } else { 1.0 })?;
         }
         Ok(example)
     }

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::eval::Metric;
 use crate::generate::Grammar;
 use crate::model::{self, Qwen3};
-use crate::rerank::{Slate, Student};
+use crate::rerank::{Decoding, Slate, Student};
 use crate::rl::{DapoTrainer, Outcome, Task, Verdict};
 use crate::text::Tokenizer;
 use crate::train::{Cursor, Snapshot, save};
@@ -20,7 +20,7 @@ struct Slates<'a> {
     student: &'a Student<'a>,
     slates: &'a [Slate],
     prompts: Vec<Vec<u32>>,
-    constrained: bool,
+    decoding: Decoding,
 }
 
 impl Task for Slates<'_> {
@@ -29,7 +29,7 @@ impl Task for Slates<'_> {
     }
 
     fn grammar(&self, indices: &[usize]) -> Box<dyn Grammar + '_> {
-        self.student.grammar(indices.iter().map(|&i| &self.slates[i]), self.constrained)
+        self.student.grammar(indices.iter().map(|&i| &self.slates[i]), self.decoding)
     }
 
     fn judge(&self, index: usize, tokens: &[u32]) -> Result<Verdict> {
@@ -61,7 +61,7 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
     let (mut model, tokenizer) = sft::load(run, device)?;
     let student = Student::new(setting.prompter(), &tokenizer, &setting.sids)?;
     let prompts = slates.train.iter().map(|slate| student.prompt(slate)).collect::<Result<_>>()?;
-    let task = Slates { student: &student, slates: &slates.train, prompts, constrained: dapo.constrained };
+    let task = Slates { student: &student, slates: &slates.train, prompts, decoding: dapo.decoding() };
     let held_back = &slates.validation[..slates.validation.len().min(dapo.validate_slates)];
     // NDCG@5 with the incoming order in place of invalid answers, as a server would answer
     let validate = |model: &Qwen3| -> Result<Option<f64>> {
