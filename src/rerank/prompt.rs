@@ -60,6 +60,9 @@ pub struct PromptConfig {
     /// Mark the candidates that stand out: bought before; bought together with the purchases, or next after them, most
     /// often by other customers; with the most similar title.
     pub marks: bool,
+    /// Show the place of each candidate in the incoming order, as `#2`, before its semantic id. A reason that ends with the
+    /// place is then followed by the same id as the place is in the prompt, which is the first thing a small model learns.
+    pub places: bool,
     /// Order of the parts.
     pub order: PromptOrder,
     /// Order within an item.
@@ -77,6 +80,7 @@ impl Default for PromptConfig {
             knowledge: true,
             hints: KnowledgeConfig::default(),
             marks: true,
+            places: true,
             order: PromptOrder::default(),
             entry: EntryOrder::default(),
         }
@@ -190,7 +194,7 @@ impl Prompter<'_> {
         let start = question.history.len().saturating_sub(self.config.history_items);
         let mut history = "Purchases:".to_owned();
         for &item in &question.history[start..] {
-            let _ = write!(history, "\n{}", self.line(item, &[])?);
+            let _ = write!(history, "\n{}", self.line(item, &[], None)?);
         }
         let shown = Question { history: &question.history[start..], ..*question };
         let hints = self.config.knowledge.then(|| self.knowledge.hints(&shown, self.attributes)).flatten();
@@ -202,8 +206,8 @@ impl Prompter<'_> {
             false => vec![vec![]; question.candidates.len()],
         };
         let mut candidates = "Candidates:".to_owned();
-        for (&item, marks) in question.candidates.iter().zip(&marks) {
-            let _ = write!(candidates, "\n{}", self.line(item, marks)?);
+        for (place, (&item, marks)) in question.candidates.iter().zip(&marks).enumerate() {
+            let _ = write!(candidates, "\n{}", self.line(item, marks, self.config.places.then_some(place))?);
         }
         Ok(match self.config.order {
             PromptOrder::HistoryFirst => format!("{history}\n{candidates}"),
@@ -211,15 +215,16 @@ impl Prompter<'_> {
         })
     }
 
-    /// One item: its title, whatever attributes the title leaves out, its marks, its semantic id.
+    /// One item: its title, whatever attributes the title leaves out, its marks, its place among the candidates, its
+    /// semantic id.
     ///
     /// The line is indented by a space, which becomes part of the first word's token: the word is then the same token
     /// here as inside a sentence. No space stands before a semantic id, where it would be a token of its own.
-    fn line(&self, item: u32, marks: &[Mark]) -> Result<String> {
+    fn line(&self, item: u32, marks: &[Mark], place: Option<usize>) -> Result<String> {
         let sid = self.sids.text(item)?;
-        let described = self.describe(item);
-        let parts = [described.as_str()].into_iter().filter(|text| !text.is_empty());
-        let text = parts.chain(marks.iter().map(|mark| mark.phrase())).collect::<Vec<_>>().join(", ");
+        let marks = marks.iter().map(|mark| mark.phrase().to_owned());
+        let parts = std::iter::once(self.describe(item)).filter(|text| !text.is_empty());
+        let text = parts.chain(marks).chain(place.map(shown_place)).collect::<Vec<_>>().join(", ");
         Ok(match (text.is_empty(), self.config.entry) {
             (true, _) => sid,
             (false, EntryOrder::TextFirst) => format!(" {text}{sid}"),
@@ -242,6 +247,11 @@ impl Prompter<'_> {
         }
         text
     }
+}
+
+/// The place of a candidate in the incoming order, counted from 0, as prompts and explanations write it.
+pub(super) fn shown_place(place: usize) -> String {
+    format!("#{}", place + 1)
 }
 
 #[cfg(test)]
@@ -304,9 +314,9 @@ pub(super) mod tests {
             \x20Laser bprinter/b one, Acme, printer, high price<|sid_begin|><s_a_0><s_b_0><|sid_end|>\n\
             Hints: After printer: ink.\n\
             Candidates:\n\
-            \x20Inks blue, Borea, low price<|sid_begin|><s_a_1><s_b_1><|sid_end|>\n\
-            \x20Acme ink black, low price, bought together, bought next<|sid_begin|><s_a_1><s_b_0><|sid_end|>\n\
-            \x20Cedar, mid price<|sid_begin|><s_a_2><s_b_0><|sid_end|>";
+            \x20Inks blue, Borea, low price, #1<|sid_begin|><s_a_1><s_b_1><|sid_end|>\n\
+            \x20Acme ink black, low price, bought together, bought next, #2<|sid_begin|><s_a_1><s_b_0><|sid_end|>\n\
+            \x20Cedar, mid price, #3<|sid_begin|><s_a_2><s_b_0><|sid_end|>";
         assert_eq!(user, expected);
     }
 
@@ -317,6 +327,7 @@ pub(super) mod tests {
             history_items: 1,
             knowledge: false,
             marks: false,
+            places: false,
             price: false,
             brand: false,
             topic: false,

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::choice::{Choice, dot, fit};
 use super::evidence::{Evidence, KINDS, Mark, REPEAT, Taste, Weights, marks, weigh};
+use super::prompt::shown_place;
 use super::{
     Answer, Attributes, Form, Habits, ItemSids, Knowledge, PromptStyle, Question, Reply, Response, Teacher,
     TeacherRequest, render,
@@ -164,6 +165,7 @@ impl<'a> Scripted<'a> {
     }
 
     /// Three steps in a closed vocabulary: the pattern of the history, the need that follows, how the first items match.
+    /// Reasons stand before the item they speak for: what is chosen follows from what was said.
     fn explain(&self, question: &Question, ranking: &[usize]) -> Result<String> {
         let attributes = self.attributes;
         let taste = Taste::of(question.history, attributes);
@@ -198,11 +200,12 @@ impl<'a> Scripted<'a> {
                 reasons.push("new");
             }
             reasons.extend(self.shared_word(item, &taste, &reasons));
+            // last and all of them, as the candidate's line in the prompt ends
             let standing_out = marks[position].iter().filter(|&&mark| mark != Mark::Again);
-            let room = 2usize.saturating_sub(reasons.len());
-            reasons.extend(standing_out.map(|mark| mark.phrase()).take(room));
+            reasons.extend(standing_out.map(|mark| mark.phrase()));
             let separator = if place == 0 { "" } else { ";" };
-            let _ = write!(text, "{separator}{} {}", self.sids.text(item)?, or(&reasons.join(", "), "plausible"));
+            let why = or(&reasons.join(", "), "plausible").to_owned();
+            let _ = write!(text, "{separator} {why}, {}{}", shown_place(position), self.sids.text(item)?);
         }
         Ok(text)
     }
@@ -291,9 +294,9 @@ mod tests {
         let teacher = teacher(&corner, ScriptedConfig { temperature: 0.0, cited: 2, ..ScriptedConfig::default() });
         let answer = teacher.answer(&request(None), 0).unwrap();
         assert_eq!(answer.ranking, [2, 1, 0]);
-        let expected = "Pattern: Acme, last printer. Need: ink. Match:\
-            <|sid_begin|><s_a_1><s_b_0><|sid_end|> ink, Acme;\
-            <|sid_begin|><s_a_1><s_b_1><|sid_end|> ink";
+        let expected = "Pattern: Acme, last printer. Need: ink. Match: \
+            ink, Acme, #3<|sid_begin|><s_a_1><s_b_0><|sid_end|>; \
+            ink, #2<|sid_begin|><s_a_1><s_b_1><|sid_end|>";
         assert_eq!(answer.explanation, expected);
         let Response::Answered(reply) = teacher.ask(&request(None), 0).unwrap() else { panic!() };
         assert_eq!(parse(&reply.text, QUESTION.candidates, &corner.sids, Form::Strict), Ok(answer));
@@ -308,8 +311,8 @@ mod tests {
             let answer = teacher.answer(&request(None), 0).unwrap();
             answer.explanation.split_once("Match:").unwrap().1.to_owned()
         };
-        assert_eq!(explanation(1.0), "<|sid_begin|><s_a_1><s_b_0><|sid_end|> ink, Acme, again");
-        assert_eq!(explanation(-9.0), "<|sid_begin|><s_a_1><s_b_1><|sid_end|> ink, new");
+        assert_eq!(explanation(1.0), " ink, Acme, again, #3<|sid_begin|><s_a_1><s_b_0><|sid_end|>");
+        assert_eq!(explanation(-9.0), " ink, new, #2<|sid_begin|><s_a_1><s_b_1><|sid_end|>");
     }
 
     #[test]
@@ -317,9 +320,17 @@ mod tests {
         let corner = Corner::new();
         let answer = teacher(&corner, ScriptedConfig::default()).answer(&request(Some(1)), 0).unwrap();
         assert_eq!(answer.ranking, [1, 0, 2]);
-        assert!(answer.explanation.ends_with("<s_a_1><s_b_1><|sid_end|> ink"), "{}", answer.explanation);
+        assert!(
+            answer.explanation.ends_with(" ink, #2<|sid_begin|><s_a_1><s_b_1><|sid_end|>"),
+            "{}",
+            answer.explanation
+        );
         let odd = teacher(&corner, ScriptedConfig::default()).answer(&request(Some(0)), 0).unwrap();
-        assert!(odd.explanation.ends_with("<s_a_2><s_b_0><|sid_end|> plausible"), "{}", odd.explanation);
+        assert!(
+            odd.explanation.ends_with(" plausible, #1<|sid_begin|><s_a_2><s_b_0><|sid_end|>"),
+            "{}",
+            odd.explanation
+        );
     }
 
     #[test]
