@@ -155,10 +155,10 @@ pub(super) fn marks(question: &Question, attributes: &Attributes, habits: &Habit
     };
     let mut marks: Vec<Vec<Mark>> =
         signals.iter().map(|signal| if signal.again { vec![Mark::Again] } else { vec![] }).collect();
-    let kinds: [(Mark, fn(&Signal) -> f64); 3] =
-        [(Mark::Together, |s| s.together), (Mark::Next, |s| s.follows), (Mark::Similar, |s| s.words)];
-    for (mark, value) in kinds {
-        if let Some(at) = best(value) {
+    let firsts =
+        [(Mark::Together, best(|s| s.together)), (Mark::Next, best(|s| s.follows)), (Mark::Similar, best(|s| s.words))];
+    for (mark, first) in firsts {
+        if let Some(at) = first {
             marks[at].push(mark);
         }
     }

@@ -51,13 +51,20 @@ pub struct Case {
     /// Bytes its operands and results take.
     pub memory: u64,
     /// Puts its inputs on a device.
-    pub open: Box<dyn Fn(&Device) -> Result<Opened>>,
+    pub open: Open,
 }
+
+/// Puts the inputs of a case on a device.
+pub type Open = Box<dyn Fn(&Device) -> Result<Opened>>;
+/// Runs a kernel once.
+pub type Run = Box<dyn FnMut() -> Result<Vec<Buffer>>>;
+/// Compares some of a kernel's results with f64.
+pub type Check = Box<dyn Fn(&[Buffer]) -> Result<Agreement>>;
 
 /// A case with its inputs in place.
 pub struct Opened {
     /// Runs the kernel once.
-    pub run: Box<dyn FnMut() -> Result<Vec<Buffer>>>,
+    pub run: Run,
     /// Compares some of the results with f64.
-    pub check: Box<dyn Fn(&[Buffer]) -> Result<Agreement>>,
+    pub check: Check,
 }

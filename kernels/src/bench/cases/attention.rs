@@ -1,5 +1,5 @@
 use super::super::reference::{Agreement, noise, noise_on, spread, sum_tolerance};
-use super::super::{Case, Opened, Work};
+use super::super::{Case, Opened, Run, Work};
 use super::bytes;
 use crate::attention::{Heads, Operands, backward, forward};
 use crate::buffer::Buffer;
@@ -43,7 +43,7 @@ fn case(tokens: usize, is_backward: bool) -> Case {
     let open = move |device: &Device| {
         let inputs = Inputs::new(device, tokens)?;
         let attended = forward(&inputs.operands())?;
-        let run: Box<dyn FnMut() -> Result<Vec<Buffer>>> = match is_backward {
+        let run: Run = match is_backward {
             false => Box::new(move || Ok(vec![forward(&inputs.operands())?.out])),
             true => Box::new(move || {
                 let gradients = backward(&inputs.operands(), &attended, &inputs.dout)?;
