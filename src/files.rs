@@ -46,6 +46,19 @@ pub fn write_atomic_with(
     replace().map_err(Error::io(path))
 }
 
+/// Replaces `path` by one line of JSON for each record, as [`write_atomic`] does.
+///
+/// Errors: `Io` with the path, also for a record that has no JSON form (a map with keys that are not strings).
+pub fn write_jsonl(path: impl AsRef<Path>, records: impl IntoIterator<Item = impl Serialize>) -> Result<()> {
+    write_atomic_with(path, |out| records.into_iter().try_for_each(|record| json_line(out, &record)))
+}
+
+/// Writes one line of JSON.
+pub(crate) fn json_line(out: &mut dyn Write, record: &impl Serialize) -> std::io::Result<()> {
+    serde_json::to_writer(&mut *out, record)?;
+    out.write_all(b"\n")
+}
+
 /// Appends `record` as one line of JSON to `path` (made if absent) and flushes it to the disk.
 ///
 /// One writer per file. A last line without its newline, left by a kill, is cut off first.
@@ -53,8 +66,8 @@ pub fn write_atomic_with(
 pub fn append_jsonl(path: impl AsRef<Path>, record: &impl Serialize) -> Result<()> {
     let path = path.as_ref();
     let append = || -> std::io::Result<()> {
-        let mut line = serde_json::to_vec(record)?;
-        line.push(b'\n');
+        let mut line = vec![];
+        json_line(&mut line, record)?;
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         let end = end_of_last_line(&mut file)?;
         file.set_len(end)?;

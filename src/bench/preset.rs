@@ -1,15 +1,18 @@
 //! Models to measure.
 
 use crate::model::Qwen3Config;
+use clap::ValueEnum;
 
 /// A model with the batches it is measured with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Preset {
     /// Six layers of 256, a vocabulary of 4,096: 5.8 million parameters.
     Nano,
     /// The shape of Qwen/Qwen3-0.6B.
+    #[value(name = "qwen3-0.6b")]
     Qwen3Small,
     /// The shape of Qwen/Qwen3-1.7B.
+    #[value(name = "qwen3-1.7b")]
     Qwen3Medium,
 }
 
@@ -30,12 +33,8 @@ pub struct Load {
 
 impl Preset {
     /// As `--preset` spells it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Preset::Nano => "nano",
-            Preset::Qwen3Small => "qwen3-0.6b",
-            Preset::Qwen3Medium => "qwen3-1.7b",
-        }
+    pub fn name(self) -> String {
+        self.to_possible_value().expect("invariant: no preset is hidden").get_name().to_string()
     }
 
     /// Its sizes.

@@ -3,7 +3,7 @@
 use super::args::DeviceArgs;
 use crate::bench::{KernelBench, Preset, bench_kernels, bench_model};
 use crate::error::Result;
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct BenchArgs {
@@ -41,21 +41,12 @@ struct KernelArgs {
 struct ModelArgs {
     /// The model.
     #[arg(long, value_enum, default_value = "nano")]
-    preset: PresetName,
+    preset: Preset,
     /// Prints the figures as one JSON line at the end.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     device: DeviceArgs,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum PresetName {
-    Nano,
-    #[value(name = "qwen3-0.6b")]
-    Qwen3Small,
-    #[value(name = "qwen3-1.7b")]
-    Qwen3Medium,
 }
 
 impl BenchArgs {
@@ -82,13 +73,8 @@ impl KernelArgs {
 impl ModelArgs {
     fn run(self) -> Result<()> {
         let device = self.device.open()?;
-        let preset = match self.preset {
-            PresetName::Nano => Preset::Nano,
-            PresetName::Qwen3Small => Preset::Qwen3Small,
-            PresetName::Qwen3Medium => Preset::Qwen3Medium,
-        };
-        let report = bench_model(&device, preset, preset.load())?;
-        println!("{} on {device}, {:.1} M parameters", preset.name(), report.parameters as f64 / 1e6);
+        let report = bench_model(&device, self.preset, self.preset.load())?;
+        println!("{} on {device}, {:.1} M parameters", self.preset.name(), report.parameters as f64 / 1e6);
         println!("training   {:>10.0} tokens/s", report.train_tokens_per_s);
         println!("prompts    {:>10.0} tokens/s", report.prefill_tokens_per_s);
         println!("sampling   {:>10.0} tokens/s", report.sample_tokens_per_s);

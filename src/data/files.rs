@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::lines::Lines;
 use crate::data::{Catalogue, Dataset, ImportCounts, Item, User};
 use crate::error::{Error, Result};
-use crate::files::write_atomic_with;
+use crate::files::{write_atomic_with, write_jsonl};
 
 const ITEMS: &str = "items.jsonl";
 const USERS: &str = "users.jsonl";
@@ -33,8 +33,8 @@ impl Dataset {
         if summary.exists() {
             fs::remove_file(&summary).map_err(Error::io(&summary))?;
         }
-        write_lines(&dir.join(ITEMS), &self.catalogue.items)?;
-        write_lines(&dir.join(USERS), &self.users)?;
+        write_jsonl(dir.join(ITEMS), &self.catalogue.items)?;
+        write_jsonl(dir.join(USERS), &self.users)?;
         let counts = Summary { name: self.name.clone(), counts: self.counts.clone() };
         write_atomic_with(&summary, |out| {
             serde_json::to_writer_pretty(&mut *out, &counts)?;
@@ -118,16 +118,6 @@ fn check_length(path: &Path, found: usize, expected: u64, what: &str) -> Result<
     }
     let problem = format!("found {found} {what}, {COUNTS} says {expected}");
     Err(Error::Data { path: path.to_owned(), line: None, problem, hint: hint() })
-}
-
-fn write_lines<T: Serialize>(path: &Path, records: &[T]) -> Result<()> {
-    write_atomic_with(path, |out| {
-        for record in records {
-            serde_json::to_writer(&mut *out, record)?;
-            out.write_all(b"\n")?;
-        }
-        Ok(())
-    })
 }
 
 #[cfg(test)]

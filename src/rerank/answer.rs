@@ -125,11 +125,9 @@ pub fn render(answer: &Answer, candidates: &[u32], sids: &ItemSids) -> Result<Re
 ///
 /// Errors: `Shape` for an item that has no semantic id.
 pub(super) fn end_of_list(items: &[u32], sids: &ItemSids) -> Result<String> {
-    let mut text = String::new();
-    for &item in items {
-        text += &format!("\",\"{}", sids.text(item)?);
-    }
-    Ok(text + "\"]}")
+    let rest = array(items, sids)?;
+    let comma = if items.is_empty() { "" } else { "," };
+    Ok(format!("\"{comma}{}}}", &rest[1..]))
 }
 
 /// The semantic ids of `items` as the JSON array that an answer recommends with.

@@ -48,7 +48,7 @@ impl Habits {
     /// Errors: `Shape` if a sequence names an item that the catalogue does not have.
     pub fn learn<S: AsRef<[u32]>>(sequences: &[S], attributes: &Attributes) -> Result<Self> {
         let markov = Markov::learn(sequences, attributes.items())?;
-        let together = Together::learn(sequences, attributes.items())?;
+        let together = Together::learn(sequences, attributes.items());
         let mut pairs: Vec<(u32, u32)> = Vec::new();
         for sequence in sequences {
             let topics: Vec<Option<usize>> = sequence.as_ref().iter().map(|&item| attributes.topic(item)).collect();

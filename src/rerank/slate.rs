@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::lines::Lines;
 use crate::error::Result;
-use crate::files::write_atomic_with;
+use crate::files::write_jsonl;
 
 /// What is to be re-ranked, and what was bought in the end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,13 +101,7 @@ impl SlateCounts {
 ///
 /// Errors: `Io`.
 pub fn write_slates(path: &Path, slates: &[Slate]) -> Result<()> {
-    write_atomic_with(path, |out| {
-        for slate in slates {
-            serde_json::to_writer(&mut *out, slate)?;
-            out.write_all(b"\n")?;
-        }
-        Ok(())
-    })
+    write_jsonl(path, slates)
 }
 
 /// Reads what [`write_slates`] wrote (or a gzip of it), for a catalogue of `items` items.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Answer, InvalidCounts, Reply, Slate};
 use crate::data::lines::Lines;
 use crate::error::{Error, Result};
-use crate::files::write_atomic_with;
+use crate::files::write_jsonl;
 
 /// Whether the teacher is shown the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -139,13 +139,7 @@ impl TraceCounts {
 ///
 /// Errors: `Io`.
 pub fn write_traces(path: &Path, traces: &[Trace]) -> Result<()> {
-    write_atomic_with(path, |out| {
-        for trace in traces {
-            serde_json::to_writer(&mut *out, trace)?;
-            out.write_all(b"\n")?;
-        }
-        Ok(())
-    })
+    write_jsonl(path, traces)
 }
 
 /// Reads what [`write_traces`] wrote about `slates`.

@@ -1,6 +1,5 @@
 //! Reading and writing identifiers as JSON lines.
 
-use std::io::{self, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::codes::SemanticIds;
 use crate::data::lines::Lines;
 use crate::error::{Error, Result};
-use crate::files::write_atomic_with;
+use crate::files::{json_line, write_atomic_with};
 use crate::text::SidShape;
 
 const HEADER: &str = r#"{"levels", "codes_per_level", "items"}"#;
@@ -86,11 +85,6 @@ fn at_line(refused: Error, path: &Path, line: u64) -> Error {
         }
         other => other,
     }
-}
-
-fn json_line(file: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
-    serde_json::to_writer(&mut *file, value)?;
-    file.write_all(b"\n")
 }
 
 #[cfg(test)]

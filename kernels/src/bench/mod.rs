@@ -17,7 +17,7 @@ pub use cases::cases;
 pub(crate) use ceiling::KERNELS;
 pub use ceiling::{Ceilings, ceilings};
 pub use measure::{Timing, median_seconds};
-pub use reference::Agreement;
+pub use reference::{Agreement, sum_tolerance};
 
 use crate::buffer::Buffer;
 use crate::device::Device;

@@ -34,7 +34,7 @@ impl Agreement {
 
 /// Error of a sum of `n` f32 products in any order, relative to the largest magnitude: the random-walk bound `√n ε` with
 /// room for the functions around it.
-pub(super) fn sum_tolerance(n: usize) -> f64 {
+pub fn sum_tolerance(n: usize) -> f64 {
     16.0 * (n.max(1) as f64).sqrt() * f32::EPSILON as f64
 }
 

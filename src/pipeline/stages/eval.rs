@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::eval::{
     AnswerView, Bootstrap, Ranker, RankerAnswer, Report, RerankEvaluation, Run, SampleView, SlateCase, StageLog,
 };
-use crate::files::write_atomic_with;
+use crate::files::write_jsonl;
 use crate::rerank::{Decoding, Ranked, Slate, Student};
 use gr2_kernels::Device;
 use serde::{Deserialize, Serialize};
@@ -137,21 +137,18 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
     Ok(())
 }
 
-/// One line per test slate: user, candidates, target, and by ranker the order it gave (places of the incoming one, from
-/// 0; none where its answer is invalid) and the text it wrote.
-fn write_answers(path: &Path, test: &[Slate], answers: &[(&str, Vec<Ranked>)]) -> Result<()> {
-    write_atomic_with(path, |out| {
-        for (at, Slate { user, candidates, target, .. }) in test.iter().enumerate() {
-            let mut line = json!({ "user": user, "candidates": candidates, "target": target });
-            for (name, ranked) in answers {
-                let Ranked { text, answer } = &ranked[at];
-                line[*name] = json!({ "ranking": answer.as_ref().ok().map(|answer| &answer.ranking), "text": text });
-            }
-            serde_json::to_writer(&mut *out, &line)?;
-            out.write_all(b"\n")?;
+/// One line per slate: user, candidates, target, and by ranker the order it gave (places of the incoming one, from 0; none
+/// where its answer is invalid) and the text it wrote.
+fn write_answers(path: &Path, slates: &[Slate], answers: &[(&str, Vec<Ranked>)]) -> Result<()> {
+    let line = |(at, Slate { user, candidates, target, .. }): (usize, &Slate)| {
+        let mut line = json!({ "user": user, "candidates": candidates, "target": target });
+        for (name, ranked) in answers {
+            let Ranked { text, answer } = &ranked[at];
+            line[*name] = json!({ "ranking": answer.as_ref().ok().map(|answer| &answer.ranking), "text": text });
         }
-        Ok(())
-    })
+        line
+    };
+    write_jsonl(path, slates.iter().enumerate().map(line))
 }
 
 fn ranker_answer(ranked: &Ranked, slate: &Slate) -> RankerAnswer {

@@ -16,6 +16,7 @@ use gr2::Result;
 use gr2::autograd::{Tape, Var};
 use gr2::tensor::Shape;
 use gr2_kernels::Device;
+pub use gr2_kernels::bench::sum_tolerance;
 
 /// How a case applies its op.
 pub type Run = Box<dyn Fn(&Device, &Tape, &[Var]) -> Result<Var>>;
@@ -32,12 +33,6 @@ pub struct Case {
     pub tolerance: f64,
     /// Applies the op.
     pub run: Run,
-}
-
-/// Error of a sum of `n` f32 products taken in some order, relative to the largest magnitude: the random-walk bound
-/// `√n ε` with a factor for the functions around it.
-pub fn sum_tolerance(n: usize) -> f64 {
-    16.0 * (n as f64).sqrt() * f32::EPSILON as f64
 }
 
 /// Every row.

@@ -1,5 +1,5 @@
 use super::super::reference::{Agreement, noise, spread, sum_tolerance};
-use super::super::{Case, Opened, Work};
+use super::super::{Case, Open, Opened, Work};
 use super::{GIBIBYTE, bytes};
 use crate::buffer::Buffer;
 use crate::{rms_norm, softmax};
@@ -10,6 +10,13 @@ pub fn cases() -> Vec<Case> {
         cases.extend([softmax_case(rows, cols), rms_norm_case(rows, cols)]);
     }
     cases
+}
+
+/// A kernel that reads and writes every element of its rows.
+fn case(kind: &str, rows: usize, cols: usize, open: Open) -> Case {
+    let elements = rows * cols;
+    let name = format!("{kind} {rows}x{cols}");
+    Case { name, work: Work::Bytes(8.0 * elements as f64), memory: bytes(2 * elements), open }
 }
 
 fn softmax_case(rows: usize, cols: usize) -> Case {
@@ -30,12 +37,7 @@ fn softmax_case(rows: usize, cols: usize) -> Case {
             }),
         })
     };
-    Case {
-        name: format!("softmax {rows}x{cols}"),
-        work: Work::Bytes(8.0 * (rows * cols) as f64),
-        memory: bytes(2 * rows * cols),
-        open: Box::new(open),
-    }
+    case("softmax", rows, cols, Box::new(open))
 }
 
 fn rms_norm_case(rows: usize, cols: usize) -> Case {
@@ -58,10 +60,5 @@ fn rms_norm_case(rows: usize, cols: usize) -> Case {
             }),
         })
     };
-    Case {
-        name: format!("rms_norm {rows}x{cols}"),
-        work: Work::Bytes(8.0 * (rows * cols) as f64),
-        memory: bytes(2 * rows * cols),
-        open: Box::new(open),
-    }
+    case("rms_norm", rows, cols, Box::new(open))
 }
