@@ -1,4 +1,4 @@
-//! What speaks for each candidate: eight numbers from metadata and training purchases, and the marks that a prompt shows
+//! What speaks for each candidate: eleven numbers from metadata and training purchases, and the marks that a prompt shows
 //! of some of them.
 
 use serde::{Deserialize, Serialize};
@@ -7,13 +7,38 @@ use super::{Attributes, Habits, Question};
 use crate::error::{Error, Result};
 
 /// Kinds of evidence.
-pub(super) const KINDS: usize = 8;
+pub(super) const KINDS: usize = 11;
 
-/// Place of the evidence that an item was bought before.
-pub(super) const REPEAT: usize = 5;
-
-/// Evidence for one candidate, in the order of [`Weights`].
+/// Evidence for one candidate, in the order of [`Weights`] and of [`Kind`].
 pub(super) type Evidence = [f64; KINDS];
+
+/// A kind of evidence; [`Weights`] says what each is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// [`Weights::topic`]
+    Topic,
+    /// [`Weights::brand`]
+    Brand,
+    /// [`Weights::price`]
+    Price,
+    /// [`Weights::words`]
+    Words,
+    /// [`Weights::follows`]
+    Follows,
+    /// [`Weights::repeat`]
+    Repeat,
+    /// [`Weights::together`]
+    Together,
+    /// [`Weights::order`]
+    Order,
+    /// [`Weights::most_together`]
+    MostTogether,
+    /// [`Weights::most_next`]
+    MostNext,
+    /// [`Weights::most_similar`]
+    MostSimilar,
+}
 
 /// How much of the topic evidence comes from each of the last purchases, the most recent first.
 const TRAIL: [f64; 3] = [1.0, 0.3, 0.1];
@@ -48,22 +73,44 @@ pub struct Weights {
     pub together: f64,
     /// −ln of the position in the incoming order.
     pub order: f64,
+    /// 1 for [`Mark::Together`].
+    pub most_together: f64,
+    /// 1 for [`Mark::Next`].
+    pub most_next: f64,
+    /// 1 for [`Mark::Similar`].
+    pub most_similar: f64,
 }
 
 impl Default for Weights {
     fn default() -> Self {
         let (topic, brand, price) = (1.0, 1.0, 1.0);
-        Weights { topic, brand, price, words: 0.5, follows: 0.3, repeat: 0.0, together: 0.3, order: 0.3 }
+        let (most_together, most_next, most_similar) = (0.3, 0.3, 0.3);
+        let (words, follows, repeat, together, order) = (0.5, 0.3, 0.0, 0.1, 0.3);
+        Weights { topic, brand, price, words, follows, repeat, together, order, most_together, most_next, most_similar }
     }
 }
 
 impl Weights {
     pub(super) fn to_array(self) -> Evidence {
-        [self.topic, self.brand, self.price, self.words, self.follows, self.repeat, self.together, self.order]
+        [
+            self.topic,
+            self.brand,
+            self.price,
+            self.words,
+            self.follows,
+            self.repeat,
+            self.together,
+            self.order,
+            self.most_together,
+            self.most_next,
+            self.most_similar,
+        ]
     }
 
-    pub(super) fn from_array([topic, brand, price, words, follows, repeat, together, order]: Evidence) -> Self {
-        Weights { topic, brand, price, words, follows, repeat, together, order }
+    pub(super) fn from_array(
+        [topic, brand, price, words, follows, repeat, together, order, most_together, most_next, most_similar]: Evidence,
+    ) -> Self {
+        Weights { topic, brand, price, words, follows, repeat, together, order, most_together, most_next, most_similar }
     }
 
     /// Checks that every weight is a number; `section` is the dotted name of this table in the configuration file.
@@ -109,6 +156,7 @@ fn signals(question: &Question, taste: &Taste, attributes: &Attributes, habits: 
 pub(super) fn weigh(question: &Question, attributes: &Attributes, habits: &Habits) -> Vec<Evidence> {
     let taste = Taste::of(question.history, attributes);
     let (signals, all_follow) = signals(question, &taste, attributes, habits);
+    let marks = marks_of(&signals);
     let of = |(position, (&item, signal)): (usize, (&u32, &Signal))| {
         let topic = attributes.topic(item).map_or(0.0, |topic| taste.topic_evidence(topic, habits));
         let brand = attributes.brand(item).map_or(0.0, |b| taste.share(&taste.brands, b, habits.brand_share(b)));
@@ -116,7 +164,10 @@ pub(super) fn weigh(question: &Question, attributes: &Attributes, habits: &Habit
         let next = (signal.follows + PRIOR_FOLLOWS * habits.item_share(item)) / (all_follow + PRIOR_FOLLOWS);
         let again = f64::from(u8::from(signal.again));
         let together = (1.0 + signal.together / PRIOR_TOGETHER).ln();
-        [topic, brand, band, signal.words, next.ln(), again, together, -((position + 1) as f64).ln()]
+        let order = -((position + 1) as f64).ln();
+        let [most_together, most_next, most_similar] = [Mark::Together, Mark::Next, Mark::Similar]
+            .map(|mark| f64::from(u8::from(marks[position].contains(&mark))));
+        [topic, brand, band, signal.words, next.ln(), again, together, order, most_together, most_next, most_similar]
     };
     question.candidates.iter().zip(&signals).enumerate().map(of).collect()
 }
@@ -148,7 +199,10 @@ impl Mark {
 
 /// The marks of every candidate. Nothing is marked where nothing is known; of equal candidates the first is.
 pub(super) fn marks(question: &Question, attributes: &Attributes, habits: &Habits) -> Vec<Vec<Mark>> {
-    let (signals, _) = signals(question, &Taste::of(question.history, attributes), attributes, habits);
+    marks_of(&signals(question, &Taste::of(question.history, attributes), attributes, habits).0)
+}
+
+fn marks_of(signals: &[Signal]) -> Vec<Vec<Mark>> {
     let best = |value: fn(&Signal) -> f64| {
         let fresh = (0..signals.len()).filter(|&at| !signals[at].again && value(&signals[at]) > 0.0);
         fresh.max_by(|&a, &b| value(&signals[a]).total_cmp(&value(&signals[b])).then(b.cmp(&a)))

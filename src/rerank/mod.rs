@@ -54,7 +54,7 @@ pub use answer::{Answer, AnswerReader, Form, Invalid, InvalidCounts, Rendered, p
 pub use attributes::Attributes;
 pub use cache::Cached;
 pub use candidates::{CatalogueGenerator, Contexts};
-pub use evidence::Weights;
+pub use evidence::{Kind, Weights};
 pub use example::{Example, LossWeights, answer_weights};
 pub use grammar::AnswerGrammar;
 pub use habits::{Habits, Successor};

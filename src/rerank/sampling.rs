@@ -157,7 +157,7 @@ impl Round<'_> {
         let slate = &self.slates[at];
         let question = slate.question(self.prompter.config.history_items);
         let shown = match self.config.sampling {
-            Sampling::Rejection => None,
+            Sampling::Rejection | Sampling::Distillation => None,
             Sampling::Targeted => slate.rank_pre().map(|rank| rank - 1),
         };
         let messages = match (self.teacher.style(), shown) {
@@ -178,13 +178,12 @@ impl Round<'_> {
         let target = slate.rank_pre().map(|rank| rank - 1);
         match parse(&reply.text, &slate.candidates, self.prompter.sids, self.teacher.form()) {
             Err(reason) => Verdict::Invalid(reason),
+            Ok(answer) if self.config.sampling == Sampling::Distillation => Verdict::Accepted(answer),
             Ok(answer) if answer.ranking.first().copied() != target => Verdict::WrongFirst,
-            Ok(answer) => Verdict::Accepted(match self.config.sampling {
-                Sampling::Rejection => answer,
-                Sampling::Targeted => {
-                    Answer { ranking: target_first(answer.ranking[0], slate.candidates.len()), ..answer }
-                }
-            }),
+            Ok(answer) if self.config.sampling == Sampling::Targeted => {
+                Verdict::Accepted(Answer { ranking: target_first(answer.ranking[0], slate.candidates.len()), ..answer })
+            }
+            Ok(answer) => Verdict::Accepted(answer),
         }
     }
 }
@@ -238,6 +237,10 @@ mod tests {
         let targeted = TraceConfig { sampling: Sampling::Targeted, ..TraceConfig::default() };
         let (traces, counts) = sample_traces(&slates, &prompter, &scripted(1.0), &targeted).unwrap();
         assert_eq!((counts.accepted, counts.attempts), (150, 150));
+        let distillation = TraceConfig { sampling: Sampling::Distillation, ..TraceConfig::default() };
+        let (all, counts) = sample_traces(&slates, &prompter, &scripted(0.0), &distillation).unwrap();
+        assert_eq!((counts.accepted, counts.attempts, counts.wrong_first), (150, 150, 0));
+        assert!(all.iter().all(|trace| trace.answer.ranking[0] == 1), "whatever the target is");
         assert_eq!(
             (traces[0].answer.ranking.as_slice(), traces[2].answer.ranking.as_slice()),
             (&[1, 0, 2][..], &[2, 0, 1][..])

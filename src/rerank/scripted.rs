@@ -1,6 +1,6 @@
 //! [`Scripted`]: the built-in teacher, which reasons from metadata and training purchases by rule.
 //!
-//! Score of a candidate = weighted sum of eight kinds of evidence, as a logarithm of how likely it is to be next. Which
+//! Score of a candidate = weighted sum of the kinds of evidence, as a logarithm of how likely it is to be next. Which
 //! item comes first is drawn with Gumbel noise, so that at temperature 1 it is drawn from those likelihoods; the others
 //! follow by their scores without noise, since no sampling judges them and noise would only be harder to learn.
 //!
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::choice::{Choice, dot, fit};
-use super::evidence::{Evidence, KINDS, Mark, REPEAT, Taste, Weights, marks, weigh};
+use super::evidence::{Evidence, KINDS, Kind, Mark, Taste, Weights, marks, weigh};
 use super::prompt::shown_place;
 use super::{
     Answer, Attributes, Form, Habits, ItemSids, Knowledge, PromptStyle, Question, Reply, Response, Teacher,
@@ -42,13 +42,23 @@ pub struct ScriptedConfig {
     /// Items put in the order of the evidence; the others follow in the incoming order, which a small student copies
     /// without fault long before it can sort ten items.
     pub promoted: usize,
+    /// Kinds of evidence that count; none named: all. A student learns the faster the less its teacher knows that no
+    /// prompt shows: the marks, the place and purchases before are words in it, other kinds are numbers behind it.
+    pub evidence: Vec<Kind>,
     /// Weights of the evidence, and where fitting starts from.
     pub weights: Weights,
 }
 
 impl Default for ScriptedConfig {
     fn default() -> Self {
-        ScriptedConfig { seed: 1, temperature: 0.7, cited: 1, promoted: 2, weights: Weights::default() }
+        ScriptedConfig {
+            seed: 1,
+            temperature: 0.7,
+            cited: 1,
+            promoted: 2,
+            evidence: vec![],
+            weights: Weights::default(),
+        }
     }
 }
 
@@ -110,10 +120,8 @@ impl<'a> Scripted<'a> {
         }
         for (half, slates) in halves.iter().enumerate() {
             let every = slates.len().div_ceil(FIT_SLATES / 2).max(1);
-            let choice = |(question, target): &(Question, usize)| Choice {
-                candidates: weigh(question, self.attributes, self.habits),
-                chosen: *target,
-            };
+            let choice =
+                |(question, target): &(Question, usize)| Choice { candidates: self.weigh(question), chosen: *target };
             let choices: Vec<Choice<KINDS>> = slates.iter().step_by(every).map(choice).collect();
             self.weights[1 - half] = fit(&choices, self.config.weights.to_array(), RIDGE);
         }
@@ -127,7 +135,20 @@ impl<'a> Scripted<'a> {
     /// Scores of the candidates without noise, in the incoming order.
     pub fn scores(&self, question: &Question) -> Vec<f64> {
         let weights = &self.weights[question.user as usize % 2];
-        weigh(question, self.attributes, self.habits).iter().map(|evidence| dot(evidence, weights)).collect()
+        self.weigh(question).iter().map(|evidence| dot(evidence, weights)).collect()
+    }
+
+    /// The evidence that counts, zero for the rest.
+    fn weigh(&self, question: &Question) -> Vec<Evidence> {
+        let counted = &self.config.evidence;
+        let mut found = weigh(question, self.attributes, self.habits);
+        if !counted.is_empty() {
+            let counts: [bool; KINDS] = std::array::from_fn(|kind| counted.iter().any(|&c| c as usize == kind));
+            for (value, counts) in found.iter_mut().flat_map(|evidence| evidence.iter_mut().zip(counts)) {
+                *value *= f64::from(u8::from(counts));
+            }
+        }
+        found
     }
 
     /// The ranking of an attempt, with its explanation.
@@ -137,34 +158,44 @@ impl<'a> Scripted<'a> {
         let question = &request.question;
         let ranking = match request.shown {
             Some(target) => target_first(target, question.candidates.len()),
-            None => self.rank(question, request.slate, attempt),
+            None => self.draw(question, request.slate, attempt),
         };
         let explanation = self.explain(question, &ranking)?;
         Ok(Answer { explanation, ranking })
     }
 
-    fn rank(&self, question: &Question, slate: u64, attempt: u32) -> Vec<usize> {
+    /// The ranking without noise.
+    pub fn ranking(&self, question: &Question) -> Vec<usize> {
+        self.promote(&self.scores(question), None)
+    }
+
+    fn draw(&self, question: &Question, slate: u64, attempt: u32) -> Vec<usize> {
         let scores = self.scores(question);
+        let mut rng = stream(self.config.seed, "scripted teacher", slate, u64::from(attempt));
+        let mut noisy = |score: &f64| {
+            // Gumbel(0, 1); the smallest uniform number keeps the logarithm finite.
+            let u: f64 = rng.random::<f64>().max(f64::MIN_POSITIVE);
+            score - self.config.temperature * (-u.ln()).ln()
+        };
+        let drawn: Vec<f64> = scores.iter().map(&mut noisy).collect();
+        let first = (0..scores.len()).max_by(|&a, &b| drawn[a].total_cmp(&drawn[b]).then(b.cmp(&a)));
+        self.promote(&scores, first)
+    }
+
+    /// The order of the scores, but `first` first; after those promoted the incoming order.
+    fn promote(&self, scores: &[f64], first: Option<usize>) -> Vec<usize> {
         let mut ranking: Vec<usize> = (0..scores.len()).collect();
         ranking.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
-        if self.config.temperature > 0.0 {
-            let mut rng = stream(self.config.seed, "scripted teacher", slate, u64::from(attempt));
-            let mut noisy = |position: usize| {
-                // Gumbel(0, 1); the smallest uniform number keeps the logarithm finite.
-                let u: f64 = rng.random::<f64>().max(f64::MIN_POSITIVE);
-                scores[position] - self.config.temperature * (-u.ln()).ln()
-            };
-            let drawn: Vec<f64> = (0..scores.len()).map(&mut noisy).collect();
-            let first = (0..scores.len()).max_by(|&a, &b| drawn[a].total_cmp(&drawn[b]).then(b.cmp(&a)));
-            if let Some(place) = first.and_then(|first| ranking.iter().position(|&at| at == first)) {
-                ranking[..=place].rotate_right(1);
-            }
+        if let Some(place) = first.and_then(|first| ranking.iter().position(|&at| at == first)) {
+            ranking[..=place].rotate_right(1);
         }
         ranking[self.config.promoted.min(scores.len())..].sort_unstable();
         ranking
     }
 
-    /// Three steps in a closed vocabulary: the pattern of the history, the need that follows, how the first items match.
+    /// Four steps in a closed vocabulary: the pattern of the history, the need that follows, which candidates stand out,
+    /// how the first items match. What stands out is written as the prompt has it, so that it is copied before it is
+    /// weighed: a small model weighs what stands close together far better than what is spread over ten lines.
     /// Reasons stand before the item they speak for: what is chosen follows from what was said.
     fn explain(&self, question: &Question, ranking: &[usize]) -> Result<String> {
         let attributes = self.attributes;
@@ -179,8 +210,17 @@ impl<'a> Scripted<'a> {
         let marks = marks(question, attributes, self.habits);
         let needed = taste.topics.first().map_or(&[][..], |&topic| self.knowledge.after(topic));
         let need: Vec<&str> = needed.iter().map(topic_name).collect();
-        let mut text =
-            format!("Pattern: {}. Need: {}. Match:", or(&pattern.join(", "), "mixed"), or(&need.join(", "), "similar"));
+        let stand_out = marks.iter().enumerate().filter(|(_, marks)| !marks.is_empty()).map(|(position, marks)| {
+            let phrases = marks.iter().map(|mark| format!("{}, ", mark.phrase()));
+            phrases.chain([shown_place(position)]).collect::<String>()
+        });
+        let stand_out: Vec<String> = stand_out.collect();
+        let mut text = format!(
+            "Pattern: {}. Need: {}. Compare: {}. Match:",
+            or(&pattern.join(", "), "mixed"),
+            or(&need.join(", "), "similar"),
+            or(&stand_out.join("; "), "alike")
+        );
 
         for (place, &position) in ranking.iter().take(self.config.cited).enumerate() {
             let item = question.candidates[position];
@@ -191,10 +231,10 @@ impl<'a> Scripted<'a> {
             let band = attributes.band(item).filter(|own| band == Some(*own));
             reasons.extend(band.map(|band| attributes.bands()[band].as_str()));
             let again = question.history.contains(&item);
-            if again && weights[REPEAT] > 0.0 {
+            if again && weights[Kind::Repeat as usize] > 0.0 {
                 reasons.push("again");
             } else if !again
-                && weights[REPEAT] < 0.0
+                && weights[Kind::Repeat as usize] < 0.0
                 && question.candidates.iter().any(|other| question.history.contains(other))
             {
                 reasons.push("new");
@@ -294,7 +334,7 @@ mod tests {
         let teacher = teacher(&corner, ScriptedConfig { temperature: 0.0, cited: 2, ..ScriptedConfig::default() });
         let answer = teacher.answer(&request(None), 0).unwrap();
         assert_eq!(answer.ranking, [2, 1, 0]);
-        let expected = "Pattern: Acme, last printer. Need: ink. Match: \
+        let expected = "Pattern: Acme, last printer. Need: ink. Compare: bought before, #3. Match: \
             ink, Acme, #3<|sid_begin|><s_a_1><s_b_0><|sid_end|>; \
             ink, #2<|sid_begin|><s_a_1><s_b_1><|sid_end|>";
         assert_eq!(answer.explanation, expected);
@@ -313,6 +353,18 @@ mod tests {
         };
         assert_eq!(explanation(1.0), " ink, Acme, again, #3<|sid_begin|><s_a_1><s_b_0><|sid_end|>");
         assert_eq!(explanation(-9.0), " ink, new, #2<|sid_begin|><s_a_1><s_b_1><|sid_end|>");
+    }
+
+    #[test]
+    fn only_the_evidence_named_counts() {
+        let corner = Corner::new();
+        let ranking = |evidence: &[Kind]| {
+            let config = ScriptedConfig { evidence: evidence.to_vec(), ..ScriptedConfig::default() };
+            teacher(&corner, config).ranking(&QUESTION)
+        };
+        assert_eq!(ranking(&[]), [2, 1, 0]);
+        assert_eq!(ranking(&[Kind::Order]), [0, 1, 2]);
+        assert_eq!(ranking(&[Kind::Topic, Kind::Order]), [1, 2, 0], "both inks, in the incoming order");
     }
 
     #[test]

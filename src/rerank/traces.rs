@@ -18,6 +18,9 @@ pub enum Sampling {
     Rejection,
     /// It is, and explains it; the trace's list is the target, then the others in the incoming order.
     Targeted,
+    /// It is not, and every valid answer is kept: for a teacher who knows better than single targets. Those of practice
+    /// slates mislead, since the pre-ranker was trained on them.
+    Distillation,
 }
 
 /// Settings of the sampling.

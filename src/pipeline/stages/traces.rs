@@ -4,11 +4,12 @@ use super::super::{RunConfig, RunDir, Stage};
 use super::setting::Setting;
 use super::{slates, write_results};
 use crate::error::{Error, Result};
+use crate::eval::Metric;
 use crate::generate::{Free, RolloutConfig, SamplerConfig, rollout};
 use crate::model;
 use crate::rerank::{
-    Cached, HttpConfig, HttpTeacher, LocalPrompts, LocalTeacher, PromptStyle, Scripted, ScriptedConfig, Teacher, Trace,
-    TraceConfig, read_traces, sample_traces, write_traces,
+    Cached, HttpConfig, HttpTeacher, LocalPrompts, LocalTeacher, PromptStyle, Scripted, ScriptedConfig, Slate, Teacher,
+    Trace, TraceConfig, TraceCounts, Weights, read_traces, sample_traces, write_traces,
 };
 use crate::text::{ChatTemplate, Tokenizer};
 use gr2_kernels::Device;
@@ -104,6 +105,7 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
     let prompter = setting.prompter();
     let cache = directory.join("answers");
     let ask = |teacher: &dyn Teacher| sample_traces(lessons, &prompter, teacher, &traces.sampling);
+    let mut script = None;
     let (found, counts) = match traces.teacher {
         TeacherChoice::Scripted => {
             let Setting { attributes, habits, knowledge, sids, .. } = &setting;
@@ -112,6 +114,7 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
                 let known = slates.train.iter().filter_map(|slate| slate.rank_pre().map(|rank| (slate, rank - 1)));
                 teacher.fit(known.map(|(slate, at)| (slate.question(config.prompt.history_items), at)));
             }
+            script = Some(script_quality(&teacher, [&slates.train, &slates.validation], config.prompt.history_items));
             ask(&teacher)?
         }
         TeacherChoice::Http => ask(&Cached::new(HttpTeacher::new(traces.http.clone())?, &cache)?)?,
@@ -161,7 +164,45 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
         });
     }
     write_traces(&directory.join("traces.jsonl"), &found)?;
-    write_results(directory, &counts)
+    write_results(directory, &Results { counts, script })
+}
+
+/// What is reported of this stage.
+#[derive(Serialize)]
+struct Results {
+    #[serde(flatten)]
+    counts: TraceCounts,
+    script: Option<ScriptQuality>,
+}
+
+/// How good the script is where it is not sampled: on validation purchases, NDCG@5 beside that of the incoming order.
+/// What the student learns from it can hardly be better.
+#[derive(Serialize)]
+struct ScriptQuality {
+    slates: usize,
+    #[serde(rename = "prerank_ndcg@5")]
+    prerank: f64,
+    #[serde(rename = "ndcg@5")]
+    ndcg: f64,
+    /// Share of the slates whose first candidate it leaves first.
+    kept_first: f64,
+    /// For customers with an even number, and for those with an odd one.
+    weights: [Weights; 2],
+}
+
+fn script_quality(teacher: &Scripted, sets: [&[Slate]; 2], history_items: usize) -> ScriptQuality {
+    let (mut before, mut after, mut kept) = (vec![], vec![], 0);
+    for slate in sets.into_iter().flatten() {
+        let ranking = teacher.ranking(&slate.question(history_items));
+        let place_of = |rank: usize| ranking.iter().position(|&at| at == rank - 1).map(|place| place + 1);
+        before.push(slate.rank_pre());
+        after.push(slate.rank_pre().and_then(place_of));
+        kept += usize::from(ranking.first() == Some(&0));
+    }
+    let [prerank, ndcg] = [before, after].map(|ranks| Metric::Ndcg(5).mean(&ranks));
+    let slates = sets.map(<[Slate]>::len).iter().sum();
+    eprintln!("traces: the script's NDCG@5 on {slates} validation slates: {ndcg:.4}, incoming {prerank:.4}");
+    ScriptQuality { slates, prerank, ndcg, kept_first: kept as f64 / slates.max(1) as f64, weights: teacher.weights() }
 }
 
 /// The traces of this run.
