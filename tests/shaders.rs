@@ -1,9 +1,11 @@
 //! Every kernel's WGSL: naga validates it, its `Params` and bindings are what the launcher says, and it translates to
-//! SPIR-V, MSL and HLSL.
+//! SPIR-V, MSL and HLSL; Khronos' `spirv-val` accepts the SPIR-V where it is installed (Debian: spirv-tools).
 
 use gr2_kernels::device::{Access, Kernel};
 use naga::back::{hlsl, msl, pipeline_constants, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 fn validate(module: &naga::Module, name: &str) -> ModuleInfo {
     let capabilities = Capabilities::IMMEDIATES;
@@ -12,7 +14,19 @@ fn validate(module: &naga::Module, name: &str) -> ModuleInfo {
         .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string("")))
 }
 
-fn check(kernel: &'static Kernel, small_simd: bool) {
+/// What `spirv-val` says against a module; none if it has nothing to say.
+fn spirv_val(words: &[u32]) -> Option<String> {
+    let mut command = Command::new("spirv-val");
+    command.args(["--target-env", "vulkan1.1", "-"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    child.stdin.take().expect("is piped").write_all(&bytes).expect("reads its input");
+    let output = child.wait_with_output().expect("ends");
+    let said = [output.stdout, output.stderr].concat();
+    (!output.status.success()).then(|| String::from_utf8_lossy(&said).into_owned())
+}
+
+fn check(kernel: &'static Kernel, small_simd: bool, spirv_val_is_here: bool) {
     let name = kernel.name;
     let source = kernel.source();
     let module =
@@ -48,7 +62,11 @@ fn check(kernel: &'static Kernel, small_simd: bool) {
         assert_eq!(*found, Some(*expected), "{name}: access of binding {i} in WGSL and in the launcher");
     }
 
-    spv::write_vec(&module, &info, &spv::Options::default(), None).unwrap_or_else(|e| panic!("{name}: SPIR-V: {e}"));
+    let words = spv::write_vec(&module, &info, &spv::Options { lang_version: (1, 3), ..Default::default() }, None)
+        .unwrap_or_else(|e| panic!("{name}: SPIR-V: {e}"));
+    if let Some(problem) = spirv_val_is_here.then(|| spirv_val(&words)).flatten() {
+        panic!("{name}: spirv-val: {problem}");
+    }
     let options = msl::Options { fake_missing_bindings: true, lang_version: (2, 4), ..Default::default() };
     msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
         .unwrap_or_else(|e| panic!("{name}: MSL: {e}"));
@@ -64,8 +82,12 @@ fn check(kernel: &'static Kernel, small_simd: bool) {
 fn every_shader_is_valid_matches_its_launcher_and_translates() {
     let kernels = gr2_kernels::kernels();
     assert!(!kernels.is_empty());
+    let spirv_val_is_here = Command::new("spirv-val").arg("--version").output().is_ok();
+    if !spirv_val_is_here {
+        eprintln!("skipped: spirv-val is not installed (Debian: spirv-tools)");
+    }
     for kernel in kernels {
-        check(kernel, false);
-        check(kernel, true);
+        check(kernel, false, spirv_val_is_here);
+        check(kernel, true, spirv_val_is_here);
     }
 }
