@@ -18,7 +18,8 @@ fn validate(module: &naga::Module, name: &str) -> ModuleInfo {
 fn spirv_val(words: &[u32]) -> Option<String> {
     let mut command = Command::new("spirv-val");
     command.args(["--target-env", "vulkan1.1", "-"]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     child.stdin.take().expect("is piped").write_all(&bytes).expect("reads its input");
     let output = child.wait_with_output().expect("ends");
