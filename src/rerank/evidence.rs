@@ -9,13 +9,13 @@ use crate::error::{Error, Result};
 /// Kinds of evidence.
 pub(super) const KINDS: usize = 11;
 
-/// Evidence for one candidate, in the order of [`Weights`] and of [`Kind`].
+/// Evidence for one candidate, in the order of [`Weights`] and of [`EvidenceKind`].
 pub(super) type Evidence = [f64; KINDS];
 
 /// A kind of evidence; [`Weights`] says what each is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum EvidenceKind {
     /// [`Weights::topic`]
     Topic,
     /// [`Weights::brand`]

@@ -17,10 +17,10 @@
 //! | `evidence`, `choice`, `scripted` | [`Scripted`]: reasons by rule from metadata; what speaks for a candidate, how much, and the marks a prompt shows |
 //! | `http`, `http_config`, `local` | [`HttpTeacher`], [`LocalTeacher`]: language models elsewhere and here |
 //! | `cache` | [`Cached`]: answers kept on disk |
-//! | `traces`, `sampling` | [`Trace`], [`sample_traces`]: rejection and targeted sampling |
+//! | `traces`, `sampling` | [`Trace`], [`sample_traces`]: rejection and targeted sampling, distillation |
 //!
-//! Statistics are learnt from training purchases only, and a [`Question`] holds no target: what a teacher says in
-//! rejection sampling, the student can find from the same prompt.
+//! Statistics are learnt from training purchases only, and a [`Question`] holds no target: what a teacher says
+//! who is not shown the answer, the student can find from the same prompt.
 
 mod answer;
 mod attributes;
@@ -54,7 +54,7 @@ pub use answer::{Answer, AnswerReader, Form, Invalid, InvalidCounts, Rendered, p
 pub use attributes::Attributes;
 pub use cache::Cached;
 pub use candidates::{CatalogueGenerator, Contexts};
-pub use evidence::{Kind, Weights};
+pub use evidence::{EvidenceKind, Weights};
 pub use example::{Example, LossWeights, answer_weights};
 pub use grammar::AnswerGrammar;
 pub use habits::{Habits, Successor};

@@ -1,4 +1,5 @@
-//! Rejection and targeted sampling: asking a teacher about every training slate and keeping the answers that are right.
+//! Asking a teacher about every training slate, and keeping the answers that are right: rejection and targeted sampling. Or
+//! those that are valid: distillation.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -20,7 +21,7 @@ enum Verdict {
     Invalid(Invalid),
 }
 
-/// Asks `teacher` about every slate with a target until an answer is right or the attempts are used up.
+/// Asks `teacher` about every slate with a target until an answer is kept or the attempts are used up.
 ///
 /// All slates are tried once, those left a second time, and so on. Traces are in the order of the slates whatever the
 /// order of the responses.

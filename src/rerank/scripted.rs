@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::choice::{Choice, dot, fit};
-use super::evidence::{Evidence, KINDS, Kind, Mark, Taste, Weights, marks, weigh};
+use super::evidence::{Evidence, EvidenceKind, KINDS, Mark, Taste, Weights, marks, weigh};
 use super::prompt::shown_place;
 use super::{
     Answer, Attributes, Form, Habits, ItemSids, Knowledge, PromptStyle, Question, Reply, Response, Teacher,
@@ -44,7 +44,7 @@ pub struct ScriptedConfig {
     pub promoted: usize,
     /// Kinds of evidence that count; none named: all. A student learns the faster the less its teacher knows that no
     /// prompt shows: the marks, the place and purchases before are words in it, other kinds are numbers behind it.
-    pub evidence: Vec<Kind>,
+    pub evidence: Vec<EvidenceKind>,
     /// Weights of the evidence, and where fitting starts from.
     pub weights: Weights,
 }
@@ -107,7 +107,7 @@ impl<'a> Scripted<'a> {
         sids: &'a ItemSids,
     ) -> Result<Self> {
         config.validate("traces.scripted")?;
-        let weights = [config.weights.to_array(); 2];
+        let weights = [counted(config.weights.to_array(), &config.evidence); 2];
         Ok(Scripted { config, attributes, habits, knowledge, sids, weights })
     }
 
@@ -120,10 +120,13 @@ impl<'a> Scripted<'a> {
         }
         for (half, slates) in halves.iter().enumerate() {
             let every = slates.len().div_ceil(FIT_SLATES / 2).max(1);
-            let choice =
-                |(question, target): &(Question, usize)| Choice { candidates: self.weigh(question), chosen: *target };
+            let choice = |(question, target): &(Question, usize)| {
+                let evidence = weigh(question, self.attributes, self.habits).into_iter();
+                Choice { candidates: evidence.map(|e| counted(e, &self.config.evidence)).collect(), chosen: *target }
+            };
             let choices: Vec<Choice<KINDS>> = slates.iter().step_by(every).map(choice).collect();
-            self.weights[1 - half] = fit(&choices, self.config.weights.to_array(), RIDGE);
+            let prior = counted(self.config.weights.to_array(), &self.config.evidence);
+            self.weights[1 - half] = fit(&choices, prior, RIDGE);
         }
     }
 
@@ -135,20 +138,7 @@ impl<'a> Scripted<'a> {
     /// Scores of the candidates without noise, in the incoming order.
     pub fn scores(&self, question: &Question) -> Vec<f64> {
         let weights = &self.weights[question.user as usize % 2];
-        self.weigh(question).iter().map(|evidence| dot(evidence, weights)).collect()
-    }
-
-    /// The evidence that counts, zero for the rest.
-    fn weigh(&self, question: &Question) -> Vec<Evidence> {
-        let counted = &self.config.evidence;
-        let mut found = weigh(question, self.attributes, self.habits);
-        if !counted.is_empty() {
-            let counts: [bool; KINDS] = std::array::from_fn(|kind| counted.iter().any(|&c| c as usize == kind));
-            for (value, counts) in found.iter_mut().flat_map(|evidence| evidence.iter_mut().zip(counts)) {
-                *value *= f64::from(u8::from(counts));
-            }
-        }
-        found
+        weigh(question, self.attributes, self.habits).iter().map(|evidence| dot(evidence, weights)).collect()
     }
 
     /// The ranking of an attempt, with its explanation.
@@ -231,10 +221,10 @@ impl<'a> Scripted<'a> {
             let band = attributes.band(item).filter(|own| band == Some(*own));
             reasons.extend(band.map(|band| attributes.bands()[band].as_str()));
             let again = question.history.contains(&item);
-            if again && weights[Kind::Repeat as usize] > 0.0 {
+            if again && weights[EvidenceKind::Repeat as usize] > 0.0 {
                 reasons.push("again");
             } else if !again
-                && weights[Kind::Repeat as usize] < 0.0
+                && weights[EvidenceKind::Repeat as usize] < 0.0
                 && question.candidates.iter().any(|other| question.history.contains(other))
             {
                 reasons.push("new");
@@ -263,6 +253,15 @@ impl<'a> Scripted<'a> {
         let best = words.max_by(|a, b| telling(**a).total_cmp(&telling(**b)).then(b.cmp(a)))?;
         (telling(*best) > 0.0).then(|| attributes.word(*best))
     }
+}
+
+/// Zero for every kind that is not named; none named: as it was.
+fn counted(mut values: Evidence, kinds: &[EvidenceKind]) -> Evidence {
+    if !kinds.is_empty() {
+        let named = |at: usize| kinds.iter().any(|&kind| kind as usize == at);
+        values.iter_mut().enumerate().filter(|(at, _)| !named(*at)).for_each(|(_, value)| *value = 0.0);
+    }
+    values
 }
 
 /// The label of targeted sampling: the target first, the others in the incoming order.
@@ -358,13 +357,13 @@ mod tests {
     #[test]
     fn only_the_evidence_named_counts() {
         let corner = Corner::new();
-        let ranking = |evidence: &[Kind]| {
+        let ranking = |evidence: &[EvidenceKind]| {
             let config = ScriptedConfig { evidence: evidence.to_vec(), ..ScriptedConfig::default() };
             teacher(&corner, config).ranking(&QUESTION)
         };
         assert_eq!(ranking(&[]), [2, 1, 0]);
-        assert_eq!(ranking(&[Kind::Order]), [0, 1, 2]);
-        assert_eq!(ranking(&[Kind::Topic, Kind::Order]), [1, 2, 0], "both inks, in the incoming order");
+        assert_eq!(ranking(&[EvidenceKind::Order]), [0, 1, 2]);
+        assert_eq!(ranking(&[EvidenceKind::Topic, EvidenceKind::Order]), [1, 2, 0], "both inks, in the incoming order");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::data::lines::Lines;
 use crate::error::{Error, Result};
 use crate::files::write_jsonl;
 
-/// Whether the teacher is shown the answer.
+/// Whether the teacher is shown the answer, and which answers are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sampling {
@@ -27,7 +27,7 @@ pub enum Sampling {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TraceConfig {
-    /// Rejection or targeted sampling.
+    /// Whether the teacher is shown the answer, and which answers are kept.
     pub sampling: Sampling,
     /// Attempts at a slate at most. Default 8, a choice of this project.
     pub max_attempts: u32,

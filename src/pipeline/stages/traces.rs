@@ -1,4 +1,4 @@
-//! `traces`: a teacher reasons about the training slates; answers that put the target first are kept.
+//! `traces`: a teacher reasons about the slates to learn from; answers that put the target first are kept, or all valid ones.
 
 use super::super::{RunConfig, RunDir, Stage};
 use super::setting::Setting;
@@ -8,8 +8,8 @@ use crate::eval::Metric;
 use crate::generate::{Free, RolloutConfig, SamplerConfig, rollout};
 use crate::model;
 use crate::rerank::{
-    Cached, HttpConfig, HttpTeacher, LocalPrompts, LocalTeacher, PromptStyle, Scripted, ScriptedConfig, Slate, Teacher,
-    Trace, TraceConfig, TraceCounts, Weights, read_traces, sample_traces, write_traces,
+    Answer, Cached, HttpConfig, HttpTeacher, LocalPrompts, LocalTeacher, PromptStyle, Scripted, ScriptedConfig, Slate,
+    Teacher, Trace, TraceConfig, TraceCounts, Weights, read_traces, sample_traces, write_traces,
 };
 use crate::text::{ChatTemplate, Tokenizer};
 use gr2_kernels::Device;
@@ -194,10 +194,10 @@ fn script_quality(teacher: &Scripted, sets: [&[Slate]; 2], history_items: usize)
     let (mut before, mut after, mut kept) = (vec![], vec![], 0);
     for slate in sets.into_iter().flatten() {
         let ranking = teacher.ranking(&slate.question(history_items));
-        let place_of = |rank: usize| ranking.iter().position(|&at| at == rank - 1).map(|place| place + 1);
-        before.push(slate.rank_pre());
-        after.push(slate.rank_pre().and_then(place_of));
         kept += usize::from(ranking.first() == Some(&0));
+        let answer = Answer { explanation: String::new(), ranking };
+        before.push(slate.rank_pre());
+        after.push(slate.rank_pre().and_then(|rank| answer.rank_of(rank - 1)));
     }
     let [prerank, ndcg] = [before, after].map(|ranks| Metric::Ndcg(5).mean(&ranks));
     let slates = sets.map(<[Slate]>::len).iter().sum();
