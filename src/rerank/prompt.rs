@@ -201,13 +201,9 @@ impl Prompter<'_> {
         if let Some(hints) = hints {
             let _ = write!(history, "\nHints: {hints}");
         }
-        let marks = match self.config.marks {
-            true => marks(&shown, self.attributes, self.habits),
-            false => vec![vec![]; question.candidates.len()],
-        };
         let mut candidates = "Candidates:".to_owned();
-        for (place, (&item, marks)) in question.candidates.iter().zip(&marks).enumerate() {
-            let _ = write!(candidates, "\n{}", self.line(item, marks, self.config.places.then_some(place))?);
+        for (place, (&item, marks)) in question.candidates.iter().zip(&self.marks(&shown)).enumerate() {
+            let _ = write!(candidates, "\n{}", self.line(item, marks, self.place(place))?);
         }
         Ok(match self.config.order {
             PromptOrder::HistoryFirst => format!("{history}\n{candidates}"),
@@ -215,16 +211,30 @@ impl Prompter<'_> {
         })
     }
 
+    /// The marks of every candidate, as far as prompts show any.
+    pub(super) fn marks(&self, question: &Question) -> Vec<Vec<Mark>> {
+        match self.config.marks {
+            true => marks(question, self.attributes, self.habits),
+            false => vec![vec![]; question.candidates.len()],
+        }
+    }
+
+    /// The place of a candidate in the incoming order, counted from 0, as prompts and explanations write it; none if they
+    /// do not.
+    pub(super) fn place(&self, place: usize) -> Option<String> {
+        self.config.places.then(|| format!("#{}", place + 1))
+    }
+
     /// One item: its title, whatever attributes the title leaves out, its marks, its place among the candidates, its
     /// semantic id.
     ///
     /// The line is indented by a space, which becomes part of the first word's token: the word is then the same token
     /// here as inside a sentence. No space stands before a semantic id, where it would be a token of its own.
-    fn line(&self, item: u32, marks: &[Mark], place: Option<usize>) -> Result<String> {
+    fn line(&self, item: u32, marks: &[Mark], place: Option<String>) -> Result<String> {
         let sid = self.sids.text(item)?;
         let marks = marks.iter().map(|mark| mark.phrase().to_owned());
         let parts = std::iter::once(self.describe(item)).filter(|text| !text.is_empty());
-        let text = parts.chain(marks).chain(place.map(shown_place)).collect::<Vec<_>>().join(", ");
+        let text = parts.chain(marks).chain(place).collect::<Vec<_>>().join(", ");
         Ok(match (text.is_empty(), self.config.entry) {
             (true, _) => sid,
             (false, EntryOrder::TextFirst) => format!(" {text}{sid}"),
@@ -247,11 +257,6 @@ impl Prompter<'_> {
         }
         text
     }
-}
-
-/// The place of a candidate in the incoming order, counted from 0, as prompts and explanations write it.
-pub(super) fn shown_place(place: usize) -> String {
-    format!("#{}", place + 1)
 }
 
 #[cfg(test)]

@@ -215,7 +215,7 @@ mod tests {
         let prompter = corner.prompter(PromptConfig::default());
         let scripted = |temperature| {
             let config = ScriptedConfig { temperature, ..ScriptedConfig::default() };
-            Scripted::new(config, &corner.attributes, &corner.habits, &corner.knowledge, &corner.sids).unwrap()
+            Scripted::new(config, corner.prompter(PromptConfig::default())).unwrap()
         };
         let slates: Vec<Slate> = (0..200).map(|user| slate(user, [2, 3, 4, 0][user as usize % 4])).collect();
         let (traces, counts) = sample_traces(&slates, &prompter, &scripted(0.0), &rejection()).unwrap();

@@ -15,12 +15,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::choice::{Choice, dot, fit};
-use super::evidence::{Evidence, EvidenceKind, KINDS, Mark, Taste, Weights, marks, weigh};
-use super::prompt::shown_place;
-use super::{
-    Answer, Attributes, Form, Habits, ItemSids, Knowledge, PromptStyle, Question, Reply, Response, Teacher,
-    TeacherRequest, render,
-};
+use super::evidence::{Evidence, EvidenceKind, KINDS, Mark, Taste, Weights, weigh};
+use super::{Answer, Form, PromptStyle, Prompter, Question, Reply, Response, Teacher, TeacherRequest, render};
 use crate::error::{Error, Result};
 use crate::tensor::stream;
 
@@ -87,28 +83,20 @@ impl ScriptedConfig {
 #[derive(Debug, Clone)]
 pub struct Scripted<'a> {
     config: ScriptedConfig,
-    attributes: &'a Attributes,
-    habits: &'a Habits,
-    knowledge: &'a Knowledge,
-    sids: &'a ItemSids,
+    /// What is known of items and customers, and what of it a prompt shows.
+    prompter: Prompter<'a>,
     /// For customers with an even number, and for those with an odd one.
     weights: [Evidence; 2],
 }
 
 impl<'a> Scripted<'a> {
-    /// A teacher with the configured weights.
+    /// A teacher with the configured weights, who speaks of the marks and places that the prompter's prompts show.
     ///
     /// Errors: `Config`.
-    pub fn new(
-        config: ScriptedConfig,
-        attributes: &'a Attributes,
-        habits: &'a Habits,
-        knowledge: &'a Knowledge,
-        sids: &'a ItemSids,
-    ) -> Result<Self> {
+    pub fn new(config: ScriptedConfig, prompter: Prompter<'a>) -> Result<Self> {
         config.validate("traces.scripted")?;
         let weights = [counted(config.weights.to_array(), &config.evidence); 2];
-        Ok(Scripted { config, attributes, habits, knowledge, sids, weights })
+        Ok(Scripted { config, prompter, weights })
     }
 
     /// Fits the weights to training slates, each a question and the position of its target among the candidates; see
@@ -121,7 +109,7 @@ impl<'a> Scripted<'a> {
         for (half, slates) in halves.iter().enumerate() {
             let every = slates.len().div_ceil(FIT_SLATES / 2).max(1);
             let choice = |(question, target): &(Question, usize)| {
-                let evidence = weigh(question, self.attributes, self.habits).into_iter();
+                let evidence = weigh(question, self.prompter.attributes, self.prompter.habits).into_iter();
                 Choice { candidates: evidence.map(|e| counted(e, &self.config.evidence)).collect(), chosen: *target }
             };
             let choices: Vec<Choice<KINDS>> = slates.iter().step_by(every).map(choice).collect();
@@ -138,7 +126,10 @@ impl<'a> Scripted<'a> {
     /// Scores of the candidates without noise, in the incoming order.
     pub fn scores(&self, question: &Question) -> Vec<f64> {
         let weights = &self.weights[question.user as usize % 2];
-        weigh(question, self.attributes, self.habits).iter().map(|evidence| dot(evidence, weights)).collect()
+        weigh(question, self.prompter.attributes, self.prompter.habits)
+            .iter()
+            .map(|evidence| dot(evidence, weights))
+            .collect()
     }
 
     /// The ranking of an attempt, with its explanation.
@@ -188,7 +179,7 @@ impl<'a> Scripted<'a> {
     /// weighed: a small model weighs what stands close together far better than what is spread over ten lines.
     /// Reasons stand before the item they speak for: what is chosen follows from what was said.
     fn explain(&self, question: &Question, ranking: &[usize]) -> Result<String> {
-        let attributes = self.attributes;
+        let attributes = self.prompter.attributes;
         let taste = Taste::of(question.history, attributes);
         let topic_name = |topic: &usize| attributes.topics()[*topic].as_str();
         let brands = taste.favourites(&taste.brands);
@@ -197,20 +188,20 @@ impl<'a> Scripted<'a> {
         pattern.extend(band.map(|band| attributes.bands()[band].clone()));
         pattern.extend(taste.topics.first().map(|topic| format!("last {}", topic_name(topic))));
         let weights = &self.weights[question.user as usize % 2];
-        let marks = marks(question, attributes, self.habits);
-        let needed = taste.topics.first().map_or(&[][..], |&topic| self.knowledge.after(topic));
+        let marks = self.prompter.marks(question);
+        let needed = taste.topics.first().map_or(&[][..], |&topic| self.prompter.knowledge.after(topic));
         let need: Vec<&str> = needed.iter().map(topic_name).collect();
         let stand_out = marks.iter().enumerate().filter(|(_, marks)| !marks.is_empty()).map(|(position, marks)| {
-            let phrases = marks.iter().map(|mark| format!("{}, ", mark.phrase()));
-            phrases.chain([shown_place(position)]).collect::<String>()
+            let phrases = marks.iter().map(|mark| mark.phrase().to_owned());
+            phrases.chain(self.prompter.place(position)).collect::<Vec<String>>().join(", ")
         });
         let stand_out: Vec<String> = stand_out.collect();
-        let mut text = format!(
-            "Pattern: {}. Need: {}. Compare: {}. Match:",
-            or(&pattern.join(", "), "mixed"),
-            or(&need.join(", "), "similar"),
-            or(&stand_out.join("; "), "alike")
-        );
+        let mut text =
+            format!("Pattern: {}. Need: {}.", or(&pattern.join(", "), "mixed"), or(&need.join(", "), "similar"));
+        if self.prompter.config.marks {
+            let _ = write!(text, " Compare: {}.", or(&stand_out.join("; "), "alike"));
+        }
+        text += " Match:";
 
         for (place, &position) in ranking.iter().take(self.config.cited).enumerate() {
             let item = question.candidates[position];
@@ -235,7 +226,8 @@ impl<'a> Scripted<'a> {
             reasons.extend(standing_out.map(|mark| mark.phrase()));
             let separator = if place == 0 { "" } else { ";" };
             let why = or(&reasons.join(", "), "plausible").to_owned();
-            let _ = write!(text, "{separator} {why}, {}{}", shown_place(position), self.sids.text(item)?);
+            let why = std::iter::once(why).chain(self.prompter.place(position)).collect::<Vec<_>>().join(", ");
+            let _ = write!(text, "{separator} {why}{}", self.prompter.sids.text(item)?);
         }
         Ok(text)
     }
@@ -245,7 +237,7 @@ impl<'a> Scripted<'a> {
         if reasons.len() >= 2 {
             return None;
         }
-        let attributes = self.attributes;
+        let attributes = self.prompter.attributes;
         let telling = |word: u32| taste.word_weight(word) * attributes.idf(word);
         let said = |word: &str| reasons.iter().any(|reason| reason.to_lowercase().contains(word));
         let is_word = |word: &&u32| attributes.word(**word).chars().all(char::is_alphabetic);
@@ -300,7 +292,7 @@ impl Teacher for Scripted<'_> {
 
     fn ask(&self, request: &TeacherRequest, attempt: u32) -> Result<Response> {
         let answer = self.answer(request, attempt)?;
-        let text = render(&answer, request.question.candidates, self.sids)?.text;
+        let text = render(&answer, request.question.candidates, self.prompter.sids)?.text;
         Ok(Response::Answered(Reply {
             text,
             truncated: false,
@@ -314,13 +306,13 @@ impl Teacher for Scripted<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rerank::parse;
     use crate::rerank::prompt::tests::Corner;
+    use crate::rerank::{PromptConfig, parse};
 
     const QUESTION: Question = Question { user: 2, history: &[2, 0], candidates: &[4, 3, 2] };
 
     fn teacher(corner: &Corner, config: ScriptedConfig) -> Scripted<'_> {
-        Scripted::new(config, &corner.attributes, &corner.habits, &corner.knowledge, &corner.sids).unwrap()
+        Scripted::new(config, corner.prompter(PromptConfig::default())).unwrap()
     }
 
     fn request(shown: Option<usize>) -> TeacherRequest<'static> {
@@ -339,6 +331,17 @@ mod tests {
         assert_eq!(answer.explanation, expected);
         let Response::Answered(reply) = teacher.ask(&request(None), 0).unwrap() else { panic!() };
         assert_eq!(parse(&reply.text, QUESTION.candidates, &corner.sids, Form::Strict), Ok(answer));
+    }
+
+    #[test]
+    fn what_a_prompt_does_not_show_is_not_spoken_of() {
+        let corner = Corner::new();
+        let prompter = corner.prompter(PromptConfig { marks: false, places: false, ..PromptConfig::default() });
+        let teacher =
+            Scripted::new(ScriptedConfig { temperature: 0.0, ..ScriptedConfig::default() }, prompter).unwrap();
+        let answer = teacher.answer(&request(None), 0).unwrap();
+        let expected = "Pattern: Acme, last printer. Need: ink. Match: ink, Acme<|sid_begin|><s_a_1><s_b_0><|sid_end|>";
+        assert_eq!(answer.explanation, expected);
     }
 
     #[test]

@@ -126,8 +126,8 @@ fn prompt_texts(config: &RunConfig, dataset: Dataset) -> Result<Vec<String>> {
     let setting = Setting::new(config, dataset, ItemSids::new(SemanticIds::new(2, 1 << 16, codes)?)?)?;
     let train = training(&setting.dataset);
     let markov = Markov::learn(&train, items)?;
-    let Setting { attributes, habits, knowledge, sids, .. } = &setting;
-    let teacher = Scripted::new(ScriptedConfig::default(), attributes, habits, knowledge, sids)?;
+    let prompter = setting.prompter();
+    let teacher = Scripted::new(ScriptedConfig::default(), prompter.clone())?;
     let mut texts = vec![];
     let stride = train.len().div_ceil(SLATES).max(1);
     for (user, history) in train.iter().enumerate().step_by(stride).filter(|(_, history)| !history.is_empty()) {
@@ -136,8 +136,8 @@ fn prompt_texts(config: &RunConfig, dataset: Dataset) -> Result<Vec<String>> {
         let question = slate.question(config.prompt.history_items);
         let request = TeacherRequest { slate: user as u64, question, shown: None, messages: vec![] };
         let answer = teacher.answer(&request, 0)?;
-        let mut parts: Vec<String> = setting.prompter().student(&question)?.into_iter().map(|m| m.content).collect();
-        parts.push(render(&answer, &slate.candidates, sids)?.text);
+        let mut parts: Vec<String> = prompter.student(&question)?.into_iter().map(|m| m.content).collect();
+        parts.push(render(&answer, &slate.candidates, prompter.sids)?.text);
         texts.extend(parts.iter().flat_map(|part| between_sids(part)).map(String::from));
     }
     Ok(texts)

@@ -108,8 +108,7 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
     let mut script = None;
     let (found, counts) = match traces.teacher {
         TeacherChoice::Scripted => {
-            let Setting { attributes, habits, knowledge, sids, .. } = &setting;
-            let mut teacher = Scripted::new(traces.scripted.clone(), attributes, habits, knowledge, sids)?;
+            let mut teacher = Scripted::new(traces.scripted.clone(), prompter.clone())?;
             if traces.fit {
                 let known = slates.train.iter().filter_map(|slate| slate.rank_pre().map(|rank| (slate, rank - 1)));
                 teacher.fit(known.map(|(slate, at)| (slate.question(config.prompt.history_items), at)));
