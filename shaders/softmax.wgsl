@@ -14,13 +14,18 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     let row = group_index(group, groups);
     if (row >= p.rows) { return; }
     let start = row * p.cols;
-    var largest = -3.4e38;
-    for (var c = lane; c < p.cols; c += WG) { largest = nan_max(largest, x[start + c]); }
-    largest = group_max(lane, largest);
-    var total = 0.0;
-    for (var c = lane; c < p.cols; c += WG) { total += exp(x[start + c] - largest); }
-    total = group_sum(lane, total);
-    for (var c = lane; c < p.cols; c += WG) { y[start + c] = exp(x[start + c] - largest) / total; }
+    // each lane keeps the sum of its own elements relative to its own largest: one load finds both
+    var mine = -3.4e38;
+    var sum = 0.0;
+    for (var c = lane; c < p.cols; c += WG) {
+        let here = x[start + c];
+        let before = mine;
+        mine = nan_max(mine, here);
+        sum = sum * exp(before - mine) + exp(here - mine);
+    }
+    let largest = group_max(lane, mine);
+    let scale = 1.0 / group_sum(lane, sum * exp(mine - largest));
+    for (var c = lane; c < p.cols; c += WG) { y[start + c] = exp(x[start + c] - largest) * scale; }
 }
 
 @group(0) @binding(0) var<storage, read> saved: array<f32>;

@@ -20,7 +20,10 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     let first = first_element(group, groups, lane);
     for (var e = 0u; e < ELEMENTS; e++) {
         let i = first + e * WG;
-        if (i < p.n) { y[i] = gate[i] * sigmoid(gate[i]) * up[i]; }
+        if (i < p.n) {
+            let g = gate[i];
+            y[i] = g * sigmoid(g) * up[i];
+        }
     }
 }
 

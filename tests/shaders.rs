@@ -1,15 +1,17 @@
 //! Every kernel's WGSL: naga validates it, its `Params` and bindings are what the launcher says, and it translates to
 //! SPIR-V, MSL and HLSL; Khronos' `spirv-val` accepts the SPIR-V where it is installed (Debian: spirv-tools).
 
-use gr2_kernels::device::{Access, Kernel};
+use gr2_kernels::device::{Access, Kernel, REDUCE, Reduction};
 use naga::back::{hlsl, msl, pipeline_constants, spv};
-use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 use std::io::Write;
 use std::process::{Command, Stdio};
 
 fn validate(module: &naga::Module, name: &str) -> ModuleInfo {
-    let capabilities = Capabilities::IMMEDIATES;
+    let capabilities = Capabilities::IMMEDIATES | Capabilities::SUBGROUP;
     Validator::new(ValidationFlags::all(), capabilities)
+        .subgroup_stages(ShaderStages::COMPUTE)
+        .subgroup_operations(SubgroupOperationSet::all())
         .validate(module)
         .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string("")))
 }
@@ -27,9 +29,9 @@ fn spirv_val(words: &[u32]) -> Option<String> {
     (!output.status.success()).then(|| String::from_utf8_lossy(&said).into_owned())
 }
 
-fn check(kernel: &'static Kernel, small_simd: bool, spirv_val_is_here: bool) {
+fn check(kernel: &'static Kernel, small_simd: bool, reduction: Reduction, spirv_val_is_here: bool) {
     let name = kernel.name;
-    let source = kernel.source();
+    let source = kernel.source(reduction);
     let module =
         naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&source)));
     let info = validate(&module, name);
@@ -73,7 +75,8 @@ fn check(kernel: &'static Kernel, small_simd: bool, spirv_val_is_here: bool) {
         .unwrap_or_else(|e| panic!("{name}: MSL: {e}"));
     let mut text = String::new();
     let target = hlsl::BindTarget { space: 1, register: 0, ..Default::default() };
-    let options = hlsl::Options { immediates_target: Some(target), ..Default::default() };
+    let shader_model = if reduction == Reduction::Tree { hlsl::ShaderModel::V5_1 } else { hlsl::ShaderModel::V6_0 };
+    let options = hlsl::Options { immediates_target: Some(target), shader_model, ..Default::default() };
     let pipeline = hlsl::PipelineOptions::default();
     let mut writer = hlsl::Writer::new(&mut text, &options, &pipeline);
     writer.write(&module, &info, None).unwrap_or_else(|e| panic!("{name}: HLSL: {e}"));
@@ -88,7 +91,10 @@ fn every_shader_is_valid_matches_its_launcher_and_translates() {
         eprintln!("skipped: spirv-val is not installed (Debian: spirv-tools)");
     }
     for kernel in kernels {
-        check(kernel, false, spirv_val_is_here);
-        check(kernel, true, spirv_val_is_here);
+        let reductions = if kernel.sources.contains(&REDUCE) { &Reduction::ALL[..] } else { &[Reduction::Tree] };
+        for &reduction in reductions {
+            check(kernel, false, reduction, spirv_val_is_here);
+            check(kernel, true, reduction, spirv_val_is_here);
+        }
     }
 }

@@ -3,16 +3,13 @@
 //! Rows come in chunks, because the logits of a whole batch do not fit: `src/ops/logprob.rs` of `gr2` has the loop.
 
 use crate::buffer::{Buffer, Dtype, Float};
-use crate::device::{Access, Constant, Device, Kernel, split_rows};
+use crate::device::{Access, Constant, Device, Kernel, REDUCE, split_rows};
 use crate::error::{Error, Result};
 use crate::profile;
 use crate::{REDUCE_WIDTH, parallel};
 
-const SOURCES: &[&str] = &[
-    include_str!("../../shaders/common/grid.wgsl"),
-    include_str!("../../shaders/common/reduce.wgsl"),
-    include_str!("../../shaders/logprob.wgsl"),
-];
+const SOURCES: &[&str] =
+    &[include_str!("../../shaders/common/grid.wgsl"), REDUCE, include_str!("../../shaders/logprob.wgsl")];
 const CONSTANTS: &[Constant] = &[REDUCE_WIDTH];
 
 pub(crate) static STATS: Kernel = Kernel {

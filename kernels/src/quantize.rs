@@ -3,7 +3,7 @@
 
 use crate::REDUCE_WIDTH;
 use crate::buffer::{Buffer, Dtype, Float};
-use crate::device::{Access, Device, Kernel, split_rows};
+use crate::device::{Access, Device, Kernel, REDUCE, split_rows};
 use crate::error::{Error, Result};
 use crate::profile;
 use crate::segment::{self, Groups};
@@ -12,7 +12,7 @@ pub(crate) static NEAREST: Kernel = Kernel {
     name: "quantize.nearest",
     sources: &[
         include_str!("../../shaders/common/grid.wgsl"),
-        include_str!("../../shaders/common/reduce.wgsl"),
+        REDUCE,
         include_str!("../../shaders/common/best.wgsl"),
         include_str!("../../shaders/quantize.wgsl"),
     ],

@@ -3,17 +3,14 @@
 
 use crate::REDUCE_WIDTH;
 use crate::buffer::{ALIGNMENT, Buffer, Dtype, Float};
-use crate::device::{Access, Device, Gpu, Kernel, split_rows};
+use crate::device::{Access, Device, Gpu, Kernel, REDUCE, split_rows};
 use crate::elementwise::add_assign;
 use crate::error::{Error, Result};
 use crate::profile;
 use std::ops::Range;
 
-const SOURCES: &[&str] = &[
-    include_str!("../../shaders/common/grid.wgsl"),
-    include_str!("../../shaders/common/reduce.wgsl"),
-    include_str!("../../shaders/reduce.wgsl"),
-];
+const SOURCES: &[&str] =
+    &[include_str!("../../shaders/common/grid.wgsl"), REDUCE, include_str!("../../shaders/reduce.wgsl")];
 
 const fn kernel(name: &'static str, entry: &'static str) -> Kernel {
     const BINDINGS: &[Access] = &[Access::Read, Access::Write];

@@ -1,7 +1,7 @@
 //! Bars every token of a row of logits but those on a list: what a grammar leaves to choose from.
 
 use crate::buffer::{Buffer, Dtype};
-use crate::device::{Access, Device, Kernel, split_rows};
+use crate::device::{Access, Device, Kernel, REDUCE, split_rows};
 use crate::error::{Error, Result};
 use crate::profile;
 use crate::sampling::MASKED;
@@ -9,11 +9,7 @@ use crate::{REDUCE_WIDTH, parallel};
 
 pub(crate) static RESTRICT: Kernel = Kernel {
     name: "restrict",
-    sources: &[
-        include_str!("../../shaders/common/grid.wgsl"),
-        include_str!("../../shaders/common/reduce.wgsl"),
-        include_str!("../../shaders/restrict.wgsl"),
-    ],
+    sources: &[include_str!("../../shaders/common/grid.wgsl"), REDUCE, include_str!("../../shaders/restrict.wgsl")],
     entry: "main",
     bindings: &[Access::Write, Access::Read, Access::Read],
     constants: &[REDUCE_WIDTH],

@@ -1,17 +1,14 @@
 //! Root-mean-square normalisation along the last dimension, alone or fused with the residual sum before it.
 
 use crate::buffer::{Buffer, Dtype, Float};
-use crate::device::{Access, Constant, Device, Gpu, Kernel, split_rows};
+use crate::device::{Access, Constant, Device, Gpu, Kernel, REDUCE, split_rows};
 use crate::error::Result;
 use crate::profile;
 use crate::reduce::column_sum;
 use crate::{REDUCE_WIDTH, parallel};
 
-const SOURCES: &[&str] = &[
-    include_str!("../../shaders/common/grid.wgsl"),
-    include_str!("../../shaders/common/reduce.wgsl"),
-    include_str!("../../shaders/rms_norm.wgsl"),
-];
+const SOURCES: &[&str] =
+    &[include_str!("../../shaders/common/grid.wgsl"), REDUCE, include_str!("../../shaders/rms_norm.wgsl")];
 const CONSTANTS: &[Constant] = &[REDUCE_WIDTH];
 
 const fn kernel(name: &'static str, entry: &'static str, bindings: &'static [Access]) -> Kernel {

@@ -1,14 +1,14 @@
 //! One token per row of logits: the largest, or one drawn by inverse transform. Only tokens leave the device.
 
 use crate::buffer::{Buffer, Dtype};
-use crate::device::{Access, Constant, Device, Kernel, split_rows};
+use crate::device::{Access, Constant, Device, Kernel, REDUCE, split_rows};
 use crate::error::{Error, Result};
 use crate::profile;
 use crate::{REDUCE_WIDTH, parallel};
 
 const SOURCES: &[&str] = &[
     include_str!("../../shaders/common/grid.wgsl"),
-    include_str!("../../shaders/common/reduce.wgsl"),
+    REDUCE,
     include_str!("../../shaders/common/best.wgsl"),
     include_str!("../../shaders/sampling.wgsl"),
 ];

@@ -1,16 +1,13 @@
 //! Softmax along the last dimension.
 
 use crate::buffer::{Buffer, Dtype, Float};
-use crate::device::{Access, Constant, Device, Kernel, split_rows};
+use crate::device::{Access, Constant, Device, Kernel, REDUCE, split_rows};
 use crate::error::Result;
 use crate::profile;
 use crate::{REDUCE_WIDTH, parallel};
 
-const SOURCES: &[&str] = &[
-    include_str!("../../shaders/common/grid.wgsl"),
-    include_str!("../../shaders/common/reduce.wgsl"),
-    include_str!("../../shaders/softmax.wgsl"),
-];
+const SOURCES: &[&str] =
+    &[include_str!("../../shaders/common/grid.wgsl"), REDUCE, include_str!("../../shaders/softmax.wgsl")];
 const CONSTANTS: &[Constant] = &[REDUCE_WIDTH];
 
 pub(crate) static FORWARD: Kernel = Kernel {

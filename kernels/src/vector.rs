@@ -12,8 +12,17 @@ pub trait Vector: Copy {
     type Of<S: Simd>: Copy;
     /// Whole vectors and the rest.
     fn split<S: Simd>(x: &[Self]) -> (&[Self::Of<S>], &[Self]);
+    /// The numbers of some vectors.
+    fn join<S: Simd>(x: &mut [Self::Of<S>]) -> &mut [Self];
+    /// Lanes of a vector.
+    #[inline(always)]
+    fn lanes<S: Simd>() -> usize {
+        size_of::<Self::Of<S>>() / size_of::<Self>()
+    }
     /// All lanes zero.
     fn zeros<S: Simd>(simd: S) -> Self::Of<S>;
+    /// All lanes `x`.
+    fn splat<S: Simd>(simd: S, x: Self) -> Self::Of<S>;
     /// Lane by lane.
     fn plus<S: Simd>(simd: S, a: Self::Of<S>, b: Self::Of<S>) -> Self::Of<S>;
     /// `a b + c`, in one rounding where that is one instruction.
@@ -29,8 +38,16 @@ impl Vector for f32 {
         S::as_simd_f32s(x)
     }
     #[inline(always)]
+    fn join<S: Simd>(x: &mut [S::f32s]) -> &mut [f32] {
+        pulp::bytemuck::cast_slice_mut(x)
+    }
+    #[inline(always)]
     fn zeros<S: Simd>(simd: S) -> S::f32s {
         simd.splat_f32s(0.0)
+    }
+    #[inline(always)]
+    fn splat<S: Simd>(simd: S, x: f32) -> S::f32s {
+        simd.splat_f32s(x)
     }
     #[inline(always)]
     fn plus<S: Simd>(simd: S, a: S::f32s, b: S::f32s) -> S::f32s {
@@ -53,8 +70,16 @@ impl Vector for f64 {
         S::as_simd_f64s(x)
     }
     #[inline(always)]
+    fn join<S: Simd>(x: &mut [S::f64s]) -> &mut [f64] {
+        pulp::bytemuck::cast_slice_mut(x)
+    }
+    #[inline(always)]
     fn zeros<S: Simd>(simd: S) -> S::f64s {
         simd.splat_f64s(0.0)
+    }
+    #[inline(always)]
+    fn splat<S: Simd>(simd: S, x: f64) -> S::f64s {
+        simd.splat_f64s(x)
     }
     #[inline(always)]
     fn plus<S: Simd>(simd: S, a: S::f64s, b: S::f64s) -> S::f64s {

@@ -1,36 +1,10 @@
-// Reductions over one workgroup of WG invocations, WG a power of two. Every invocation must call them, in uniform
-// control flow; all of them get the result. Sums are made in a fixed order.
+// Reductions over one workgroup of WG invocations, WG a power of two:
+//   group_sum(lane, x)   a sum, in a fixed order
+//   group_max(lane, x)   the largest, NaN if any x is NaN: max() alone may drop it
+// Every invocation must call them, in uniform control flow; all of them get the result. They are in reduce_tree.wgsl or
+// reduce_subgroups.wgsl, as the adapter allows.
 override WG: u32 = 256u;
 var<workgroup> partial: array<f32, WG>;
-
-fn group_sum(lane: u32, x: f32) -> f32 {
-    partial[lane] = x;
-    workgroupBarrier();
-    for (var half = WG / 2u; half > 0u; half = half / 2u) {
-        if (lane < half) {
-            partial[lane] = partial[lane] + partial[lane + half];
-        }
-        workgroupBarrier();
-    }
-    let total = partial[0];
-    workgroupBarrier();
-    return total;
-}
-
-// NaN if any x is NaN: max() alone may drop it.
-fn group_max(lane: u32, x: f32) -> f32 {
-    partial[lane] = x;
-    workgroupBarrier();
-    for (var half = WG / 2u; half > 0u; half = half / 2u) {
-        if (lane < half) {
-            partial[lane] = nan_max(partial[lane], partial[lane + half]);
-        }
-        workgroupBarrier();
-    }
-    let largest = partial[0];
-    workgroupBarrier();
-    return largest;
-}
 
 fn is_nan(x: f32) -> bool {
     return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;

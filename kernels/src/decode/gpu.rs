@@ -3,7 +3,7 @@
 
 use super::{DecodeDims, DecodeRows};
 use crate::buffer::{Buffer, Dtype};
-use crate::device::{Access, Constant, Gpu, Kernel, split_rows};
+use crate::device::{Access, Constant, Gpu, Kernel, REDUCE, split_rows};
 use crate::error::Result;
 
 const WIDTH: Constant = Constant { name: "WG", wide: 64.0, small: 8.0 };
@@ -12,11 +12,7 @@ const W: Access = Access::Write;
 
 pub(crate) static PART: Kernel = Kernel {
     name: "decode.part",
-    sources: &[
-        include_str!("../../../shaders/common/grid.wgsl"),
-        include_str!("../../../shaders/common/reduce.wgsl"),
-        include_str!("../../../shaders/decode.wgsl"),
-    ],
+    sources: &[include_str!("../../../shaders/common/grid.wgsl"), REDUCE, include_str!("../../../shaders/decode.wgsl")],
     entry: "part",
     bindings: &[R, R, R, R, W, W],
     constants: &[WIDTH],

@@ -2,6 +2,7 @@
 
 use super::memory::Pool;
 use super::pipeline::Pipelines;
+use super::reduction::Reduction;
 use super::stream::Stream;
 use crate::error::{Error, Result};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -59,6 +60,7 @@ pub(super) struct Inner {
     pub(super) limits: wgpu::Limits,
     pub(super) checked: bool,
     pub(super) small_simd: bool,
+    pub(super) reduction: Reduction,
     pub(super) timestamps: bool,
     pub(super) pool: Mutex<Pool>,
     pub(super) stream: Mutex<Stream>,
@@ -124,9 +126,10 @@ impl Gpu {
         if !offered.contains(wgpu::Features::IMMEDIATES) || adapter.limits().max_immediate_size < 128 {
             return Err(unsupported("128 bytes of immediates (push constants)"));
         }
+        let optional = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP;
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("gr2"),
-            required_features: wgpu::Features::IMMEDIATES | (offered & wgpu::Features::TIMESTAMP_QUERY),
+            required_features: wgpu::Features::IMMEDIATES | (offered & optional),
             required_limits: adapter.limits(),
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
@@ -144,10 +147,12 @@ impl Gpu {
             lock(&on_fault).fault.get_or_insert(error.to_string());
         }));
         let pool = Pool::new(options.memory_limit);
+        let smallest_subgroup = summary.subgroups.then(|| adapter.get_info().subgroup_min_size);
         Ok(Gpu(Arc::new(Inner {
             limits: device.limits(),
             checked: options.checked,
             small_simd: !summary.hardware,
+            reduction: Reduction::of(smallest_subgroup, !summary.hardware),
             timestamps: offered.contains(wgpu::Features::TIMESTAMP_QUERY),
             pool: Mutex::new(pool),
             stream: Mutex::default(),

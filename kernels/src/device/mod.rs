@@ -4,18 +4,22 @@
 //! - memory: pooled GPU buffers (`memory.rs`), host blocks (`host.rs`)
 //! - commands: one open compute pass, uploads and downloads in order (`stream.rs`)
 //! - timestamps: GPU time of every dispatch while profiling is on (`timestamps.rs`)
-//! - pipelines: one compilation per kernel, cached bind groups (`pipeline.rs`)
+//! - pipelines: one compilation per kernel, cached bind groups (`pipeline.rs`), their texts: reductions as
+//!   the adapter allows (`reduction.rs`), lines repeated (`unroll.rs`)
 
 mod gpu;
 pub(crate) mod host;
 mod memory;
 mod pipeline;
+mod reduction;
 mod stream;
 mod timestamps;
+mod unroll;
 
 pub use gpu::{AdapterSummary, Counters, Gpu, GpuOptions, adapters};
 pub(crate) use memory::GpuMemory;
 pub use pipeline::{Access, Constant, Kernel};
+pub use reduction::{REDUCE, Reduction};
 
 use crate::error::{Error, Result};
 use std::ops::Range;

@@ -1,6 +1,8 @@
 //! Kernels as compiled pipelines: one compilation per kernel and device, one bind group per set of buffers.
 
 use super::gpu::{Gpu, lock};
+use super::reduction::{REDUCE, Reduction};
+use super::unroll::unroll;
 use crate::buffer::Bind;
 use crate::error::Result;
 use std::collections::HashMap;
@@ -51,9 +53,10 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// The whole WGSL text.
-    pub fn source(&self) -> String {
-        self.sources.concat()
+    /// The whole WGSL text, unrolled, for adapters that reduce in this way.
+    pub fn source(&self, reduction: Reduction) -> String {
+        let reduces = self.sources.contains(&REDUCE);
+        unroll(&[self.sources, if reduces { reduction.texts() } else { &[] }].concat().concat())
     }
 
     /// The override values on this kind of device.
@@ -95,7 +98,7 @@ impl Gpu {
 
     fn compile(&self, kernel: &Kernel) -> Compiled {
         let device = &self.0.device;
-        let source = wgpu::ShaderSource::Wgsl(kernel.source().into());
+        let source = wgpu::ShaderSource::Wgsl(kernel.source(self.0.reduction).into());
         let descriptor = wgpu::ShaderModuleDescriptor { label: Some(kernel.name), source };
         let module = if self.0.checked {
             device.create_shader_module(descriptor)

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// Multiply-adds below which a product stays on one thread.
-pub const SERIAL: usize = 1 << 20;
+const SERIAL: usize = 1 << 20;
 /// Multiply-adds of a block of c at least.
 const BLOCK: usize = SERIAL / 4;
 /// Blocks per thread: more than one, so that a thread that is held up does not hold up all.
@@ -40,7 +40,7 @@ pub fn matmul<T: Real>(c: &mut [T], a: &[T], b: &[T], spec: &Matmul, accumulate:
 fn product<T: Real>(c: &mut [T], a: &[T], b: &[T], spec: &Matmul, accumulate: bool, parallel: bool) {
     let Matmul { m, n, k, layout, .. } = *spec;
     if layout == Layout::Nt && thin::pays(m, n, k) {
-        return thin::product(c, a, b, [m, n, k], accumulate, parallel);
+        return thin::product(c, a, b, [m, n, k], accumulate);
     }
     let product = Product::new(c, a, b, spec, accumulate);
     let blocks = if parallel { blocks(m, n, k) } else { vec![(0..m, 0..n)] };

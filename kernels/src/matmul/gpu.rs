@@ -7,8 +7,12 @@ use crate::error::{Error, Result};
 use crate::reduce;
 use std::ops::Range;
 
-const SOURCES: &[&str] =
-    &[include_str!("../../../shaders/common/grid.wgsl"), include_str!("../../../shaders/matmul.wgsl")];
+const GRID: &str = include_str!("../../../shaders/common/grid.wgsl");
+const PRODUCT: &str = include_str!("../../../shaders/common/product.wgsl");
+const DIRECT: &str = include_str!("../../../shaders/matmul_direct.wgsl");
+const SOURCES: &[&str] = &[GRID, PRODUCT, include_str!("../../../shaders/matmul.wgsl")];
+const DIRECT_32: &[&str] = &[GRID, PRODUCT, "const ROWS: u32 = 32u;\n", DIRECT];
+const DIRECT_8: &[&str] = &[GRID, PRODUCT, "const ROWS: u32 = 8u;\n", DIRECT];
 
 /// `op(a) op(b)` to c from element `offset` on; sizes are checked, c is held alone.
 pub fn matmul(gpu: &Gpu, [a, b, c]: [&Buffer; 3], offset: usize, spec: &Matmul, accumulate: bool) -> Result<()> {
@@ -35,8 +39,10 @@ enum Method {
     Tiled128,
     /// Through workgroup memory, 64 x 64 of c per workgroup.
     Tiled64,
-    /// In registers, 8 x 64 of c per workgroup of 16.
+    /// In registers, 32 x 128 of c per workgroup of 8.
     Direct,
+    /// In registers, 8 x 128 of c per workgroup of 8: for few rows.
+    DirectFew,
     /// Lanes along k, 4 x 4 of c per workgroup of 64: for few rows against the rows of b.
     FewRows,
 }
@@ -47,7 +53,8 @@ impl Method {
         match self {
             Method::Tiled128 => (128, 128),
             Method::Tiled64 => (64, 64),
-            Method::Direct => (8, 64),
+            Method::Direct => (32, 128),
+            Method::DirectFew => (8, 128),
             Method::FewRows => (4, 4),
         }
     }
@@ -67,7 +74,7 @@ const SLICE: usize = 256;
 fn method(spec: &Matmul, small_simd: bool) -> Method {
     let Matmul { batch, m, n, layout, .. } = *spec;
     if small_simd {
-        Method::Direct
+        if m <= 8 { Method::DirectFew } else { Method::Direct }
     } else if layout == Layout::Nt && m <= FEW {
         Method::FewRows
     } else if m > 64 && n > 64 && batch * m.div_ceil(128) * n.div_ceil(128) >= BUSY {
@@ -120,12 +127,21 @@ const NT: &[Constant] = &constants(0.0, 1.0);
 const TN: &[Constant] = &constants(1.0, 0.0);
 
 const fn kernel(name: &'static str, entry: &'static str, constants: &'static [Constant]) -> Kernel {
+    kernel_of(SOURCES, name, entry, constants)
+}
+
+const fn kernel_of(
+    sources: &'static [&'static str],
+    name: &'static str,
+    entry: &'static str,
+    constants: &'static [Constant],
+) -> Kernel {
     const BINDINGS: &[Access] = &[Access::Read, Access::Read, Access::Write];
-    Kernel { name, sources: SOURCES, entry, bindings: BINDINGS, constants, params: size_of::<Params>() }
+    Kernel { name, sources, entry, bindings: BINDINGS, constants, params: size_of::<Params>() }
 }
 
 /// By method, then by layout.
-pub(crate) static KERNELS: [[Kernel; 3]; 4] = [
+pub(crate) static KERNELS: [[Kernel; 3]; 5] = [
     [
         kernel("matmul.tiled_128.nn", "tiled_128", NN),
         kernel("matmul.tiled_128.nt", "tiled_128", NT),
@@ -137,9 +153,14 @@ pub(crate) static KERNELS: [[Kernel; 3]; 4] = [
         kernel("matmul.tiled_64.tn", "tiled_64", TN),
     ],
     [
-        kernel("matmul.direct.nn", "direct", NN),
-        kernel("matmul.direct.nt", "direct", NT),
-        kernel("matmul.direct.tn", "direct", TN),
+        kernel_of(DIRECT_32, "matmul.direct.nn", "direct", NN),
+        kernel_of(DIRECT_32, "matmul.direct.nt", "direct", NT),
+        kernel_of(DIRECT_32, "matmul.direct.tn", "direct", TN),
+    ],
+    [
+        kernel_of(DIRECT_8, "matmul.direct_few.nn", "direct", NN),
+        kernel_of(DIRECT_8, "matmul.direct_few.nt", "direct", NT),
+        kernel_of(DIRECT_8, "matmul.direct_few.tn", "direct", TN),
     ],
     [
         kernel("matmul.few_rows.nn", "few_rows", NN),
@@ -295,7 +316,7 @@ mod tests {
     #[test]
     fn every_gpu_method_is_the_definition_whole_and_in_pieces() {
         let Some((device, gpu)) = gpu("matmul") else { return };
-        for method in [Method::Tiled128, Method::Tiled64, Method::Direct, Method::FewRows] {
+        for method in [Method::Tiled128, Method::Tiled64, Method::Direct, Method::DirectFew, Method::FewRows] {
             for layout in LAYOUTS {
                 for (spec, limit) in [
                     (Matmul { batch: 2, m: 131, n: 67, k: 35, layout }, gpu.max_binding()),

@@ -1,0 +1,182 @@
+//! Products that read both operands where they lie: a general product copies them into its own layout first, which
+//! for a few rows costs as much as the product itself.
+
+use super::{Target, View};
+use crate::real::Real;
+use crate::vector::ARCH;
+use pulp::{Simd, WithSimd};
+
+/// `y = scale a b` or `y += scale a b`, where the rows of `b` are consecutive elements: a tile of sums takes some rows
+/// of `a` by some vectors of `b`, and every step multiplies one number of each row with those vectors.
+///
+/// Safety: `y` has a place of its own for every element of the result, and nothing else touches those meanwhile.
+pub(super) unsafe fn broadcast<T: Real>(y: Target<T>, keep: bool, scale: T, a: View<T>, b: View<T>) {
+    assert!(a.cols == b.rows && b.col_stride == 1 && a.fits() && b.fits(), "invariant: operands hold their shapes");
+    ARCH.dispatch(Broadcast(Product { y, keep, scale, a, b }));
+}
+
+/// `y = scale a bᵀ` or `y += scale a bᵀ`, where the rows of both operands are consecutive elements: lanes along the sums.
+///
+/// Safety: as of [`broadcast`].
+pub(super) unsafe fn dots<T: Real>(y: Target<T>, keep: bool, scale: T, a: View<T>, b: View<T>) {
+    assert!(a.cols == b.cols && a.col_stride == 1 && b.col_stride == 1, "invariant: rows are consecutive elements");
+    assert!(a.fits() && b.fits(), "invariant: operands hold their shapes");
+    ARCH.dispatch(Dots(Product { y, keep, scale, a, b }));
+}
+
+struct Product<'a, T> {
+    y: Target<'a, T>,
+    keep: bool,
+    scale: T,
+    a: View<'a, T>,
+    b: View<'a, T>,
+}
+
+impl<T: Real> Product<'_, T> {
+    /// Scales sums and writes them to row i from column j on.
+    #[inline(always)]
+    fn put(&self, i: usize, j: usize, sums: &mut [T]) {
+        debug_assert!(i < self.a.rows && j + sums.len() <= self.b.cols.max(self.b.rows));
+        sums.iter_mut().for_each(|sum| *sum *= self.scale);
+        // SAFETY: tiles lie inside the result, for whose places the callers of this module vouch
+        unsafe { self.y.put(i, j, sums, self.keep) }
+    }
+}
+
+struct Broadcast<'a, T>(Product<'a, T>);
+
+impl<T: Real> WithSimd for Broadcast<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (rows, cols, lanes) = (self.0.a.rows, self.0.b.cols, T::lanes::<S>());
+        // whole vectors, also past the last column where there is memory: what they give is not written
+        let padded = View { cols: cols.next_multiple_of(lanes), ..self.0.b };
+        let vectors = if padded.fits() { padded.cols / lanes } else { cols / lanes };
+        let mut i = 0;
+        while i < rows {
+            // sums enough to hide the latency of the multiply-adds, and few enough for sixteen registers
+            let (taken, wide) = match rows - i {
+                1 => (1, 4),
+                2 => (2, 4),
+                3 => (3, 2),
+                4 => (4, 2),
+                5 => (5, 2),
+                _ => (6, 2),
+            };
+            for j in (0..vectors).step_by(wide) {
+                let (j, vectors) = (j * lanes, wide.min(vectors - j));
+                match (taken, vectors) {
+                    (1, 4) => self.tile::<S, 1, 4>(simd, i, j),
+                    (1, 3) => self.tile::<S, 1, 3>(simd, i, j),
+                    (1, 2) => self.tile::<S, 1, 2>(simd, i, j),
+                    (1, _) => self.tile::<S, 1, 1>(simd, i, j),
+                    (2, 4) => self.tile::<S, 2, 4>(simd, i, j),
+                    (2, 3) => self.tile::<S, 2, 3>(simd, i, j),
+                    (2, 2) => self.tile::<S, 2, 2>(simd, i, j),
+                    (2, _) => self.tile::<S, 2, 1>(simd, i, j),
+                    (3, 2) => self.tile::<S, 3, 2>(simd, i, j),
+                    (3, _) => self.tile::<S, 3, 1>(simd, i, j),
+                    (4, 2) => self.tile::<S, 4, 2>(simd, i, j),
+                    (4, _) => self.tile::<S, 4, 1>(simd, i, j),
+                    (5, 2) => self.tile::<S, 5, 2>(simd, i, j),
+                    (5, _) => self.tile::<S, 5, 1>(simd, i, j),
+                    (_, 2) => self.tile::<S, 6, 2>(simd, i, j),
+                    (_, _) => self.tile::<S, 6, 1>(simd, i, j),
+                }
+            }
+            for i in i..i + taken {
+                for j in vectors * lanes..cols {
+                    let sum = (0..self.0.a.cols).fold(T::zero(), |sum, l| sum + self.0.a.at(i, l) * self.0.b.at(l, j));
+                    self.0.put(i, j, &mut [sum]);
+                }
+            }
+            i += taken;
+        }
+    }
+}
+
+impl<T: Real> Broadcast<'_, T> {
+    /// Rows i.. and columns j.. of the result: I rows by J vectors.
+    #[inline(always)]
+    fn tile<S: Simd, const I: usize, const J: usize>(&self, simd: S, i: usize, j: usize) {
+        let Product { a, b, .. } = self.0;
+        let mut sums = [[T::zeros(simd); J]; I];
+        for l in 0..a.cols {
+            // SAFETY: both views hold their shapes (`broadcast` checks), of which these are elements
+            let (x, y) = unsafe {
+                let y = b.data.get_unchecked(l * b.row_stride + j..);
+                let x = a.data.get_unchecked(i * a.row_stride + l * a.col_stride..);
+                (x, y.get_unchecked(..J * T::lanes::<S>()))
+            };
+            let (y, _) = T::split::<S>(y);
+            for r in 0..I {
+                // SAFETY: as above, for row i + r
+                let x = T::splat(simd, unsafe { *x.get_unchecked(r * a.row_stride) });
+                for v in 0..J {
+                    // SAFETY: y has J vectors
+                    sums[r][v] = T::multiply_add(simd, x, unsafe { *y.get_unchecked(v) }, sums[r][v]);
+                }
+            }
+        }
+        for (r, sums) in sums.iter_mut().enumerate() {
+            let sums = T::join::<S>(sums);
+            let taken = sums.len().min(b.cols - j);
+            self.0.put(i + r, j, &mut sums[..taken]);
+        }
+    }
+}
+
+/// Rows of `a` and of `b` in one tile of dot products: eight sums hide the latency of the multiply-adds, and fit sixteen
+/// registers with their operands.
+const TILE: [usize; 2] = [2, 4];
+
+struct Dots<'a, T>(Product<'a, T>);
+
+impl<T: Real> WithSimd for Dots<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (rows, cols) = (self.0.a.rows, self.0.b.rows);
+        for i in (0..rows).step_by(TILE[0]) {
+            for j in (0..cols).step_by(TILE[1]) {
+                match (rows - i, cols - j) {
+                    (1, 1) => self.tile::<S, 1, 1>(simd, i, j),
+                    (1, 2) => self.tile::<S, 1, 2>(simd, i, j),
+                    (1, 3) => self.tile::<S, 1, 3>(simd, i, j),
+                    (1, _) => self.tile::<S, 1, 4>(simd, i, j),
+                    (_, 1) => self.tile::<S, 2, 1>(simd, i, j),
+                    (_, 2) => self.tile::<S, 2, 2>(simd, i, j),
+                    (_, 3) => self.tile::<S, 2, 3>(simd, i, j),
+                    (_, _) => self.tile::<S, 2, 4>(simd, i, j),
+                }
+            }
+        }
+    }
+}
+
+impl<T: Real> Dots<'_, T> {
+    /// Dot products of I rows of `a` from i on with J rows of `b` from j on.
+    #[inline(always)]
+    fn tile<S: Simd, const I: usize, const J: usize>(&self, simd: S, i: usize, j: usize) {
+        let Product { a, b, .. } = &self.0;
+        let a: [_; I] = std::array::from_fn(|r| T::split::<S>(a.row(i + r)));
+        let b: [_; J] = std::array::from_fn(|c| T::split::<S>(b.row(j + c)));
+        let mut lanes = [[T::zeros(simd); J]; I];
+        for l in 0..a[0].0.len() {
+            for r in 0..I {
+                for c in 0..J {
+                    lanes[r][c] = T::multiply_add(simd, a[r].0[l], b[c].0[l], lanes[r][c]);
+                }
+            }
+        }
+        for r in 0..I {
+            for c in 0..J {
+                let tail = a[r].1.iter().zip(b[c].1).fold(T::zero(), |sum, (&x, &z)| sum + x * z);
+                self.0.put(i + r, j + c, &mut [T::total(simd, lanes[r][c]) + tail]);
+            }
+        }
+    }
+}

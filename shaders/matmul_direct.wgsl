@@ -1,0 +1,30 @@
+// matmul for small vectors: in registers, without workgroup memory.
+//   direct  workgroup = ROWS rows of c by LANES times COLUMNS vectors of four columns. A lane holds all of its sums, so
+//           that each load, which is a loop over lanes on such adapters, serves many products.
+//   uses    common/product.wgsl, ROWS; lines with {ROWS} or {COLUMNS} are repeated
+const LANES: u32 = 8u;
+const COLUMNS: u32 = 4u;
+
+@compute @workgroup_size(LANES)
+fn direct(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+          @builtin(local_invocation_index) lane: u32) {
+    let at = place(group_index(group, groups), ROWS, 4u * COLUMNS * LANES);
+    if (!at.inside) { return; }
+    let a_row = select(p.lda, 1u, A_ROWS_ARE_K);
+    let a_step = select(1u, p.lda, A_ROWS_ARE_K);
+    let b_column = select(1u, p.ldb, B_ROWS_ARE_N);
+    let b_step = select(p.ldb, 1u, B_ROWS_ARE_N);
+    // rows and columns past the end are clamped to the last one: computed, not stored
+    let a{ROWS} = at.a + min(at.i + {ROWS}u, p.m - 1u) * a_row;
+    let j{COLUMNS} = at.j + 4u * (lane + {COLUMNS}u * LANES);
+    let b{COLUMNS} = at.b + min(vec4(j{COLUMNS}) + vec4(0u, 1u, 2u, 3u), vec4(p.n - 1u)) * b_column;
+    var r{ROWS}_{COLUMNS} = vec4(0.0);
+    for (var l = 0u; l < at.k; l++) {
+        let s = l * a_step;
+        let t = l * b_step;
+        let y{COLUMNS} = vec4(b[b{COLUMNS}.x + t], b[b{COLUMNS}.y + t], b[b{COLUMNS}.z + t], b[b{COLUMNS}.w + t]);
+        let x{ROWS} = vec4(a[a{ROWS} + s]);
+        r{ROWS}_{COLUMNS} = fma(x{ROWS}, y{COLUMNS}, r{ROWS}_{COLUMNS});
+    }
+    store4(at.c, at.i + {ROWS}u, j{COLUMNS}, r{ROWS}_{COLUMNS});
+}
