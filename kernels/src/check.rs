@@ -7,8 +7,7 @@ use std::sync::OnceLock;
 /// `REQUIRE_GPU=1`.
 pub fn gpu(test: &str) -> Option<(Device, Gpu)> {
     static GPU: OnceLock<Option<Gpu>> = OnceLock::new();
-    let options = GpuOptions { checked: true, memory_limit: None };
-    let gpu = GPU.get_or_init(|| match Device::open("gpu", options) {
+    let gpu = GPU.get_or_init(|| match Device::open("gpu", GpuOptions::for_tests()) {
         Ok(Device::Gpu(gpu)) => Some(gpu),
         _ => {
             assert!(std::env::var("REQUIRE_GPU").as_deref() != Ok("1"), "REQUIRE_GPU=1 and no adapter");

@@ -103,7 +103,8 @@ impl DeviceArgs {
             let problem = format!("--device {name}: expected auto, cpu, gpu or gpu:N");
             return Err(Error::Usage { problem, hint: Some("`gr2 devices` lists what is here".into()) });
         }
-        let options = GpuOptions { checked: self.checked_shaders, memory_limit: self.gpu_memory_limit };
+        let options =
+            GpuOptions { checked: self.checked_shaders, memory_limit: self.gpu_memory_limit, ..Default::default() };
         Ok(Device::open(name, options)?)
     }
 }

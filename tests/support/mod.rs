@@ -11,8 +11,7 @@ use std::sync::OnceLock;
 /// fails if `REQUIRE_GPU=1`.
 pub fn gpu(test: &str) -> Option<Device> {
     static GPU: OnceLock<Option<Device>> = OnceLock::new();
-    let options = GpuOptions { checked: true, memory_limit: None };
-    let device = GPU.get_or_init(|| match Device::open("gpu", options) {
+    let device = GPU.get_or_init(|| match Device::open("gpu", GpuOptions::for_tests()) {
         Ok(device) => Some(device),
         Err(error) => {
             assert!(std::env::var("REQUIRE_GPU").as_deref() != Ok("1"), "REQUIRE_GPU=1 and {error}");

@@ -1,16 +1,18 @@
 //! The twin: blocks of rows by blocks of keys, products by the GEMM crate, rows of scores vectorised between them.
 //!
-//! A task owns the output rows of one block and all heads of them, so that nothing is shared between tasks.
+//! Tasks write different rows or heads, so that nothing is shared between them.
 
 use super::Heads;
 use super::segments::{Block, Segments};
 use crate::device::host::HostMemory;
-use crate::product::{View, product};
+use crate::parallel;
+use crate::product::{Target, View, product, product_into};
 use crate::real::{Real, dot, max, simd, sum};
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Rows a task owns: queries for `out` and `dq`, keys for `dk` and `dv`.
+/// Rows of a block: queries of the output, keys of the gradients.
 const ROWS: usize = 64;
 /// Rows of the other side taken at a time: with [`ROWS`] it makes scores that stay in the second-level cache.
 const TILE: usize = 256;
@@ -140,95 +142,80 @@ fn probabilities<T: Real>(p: &mut [T], seen: usize, lse: T) {
     seen.iter_mut().for_each(|p| *p = (*p - lse).fast_exp());
 }
 
-/// Gradient of the queries; returns `delta = dout·out` (T, H), which [`dkv`] needs too.
-pub(super) fn dq<T: Real>(x: &Inputs<T>, out: &[T], lse: &[T], dout: &[T], dq: &mut [T]) -> Vec<T> {
-    let Heads { query: heads, dim, .. } = x.heads;
-    let mut delta = vec![T::zero(); lse.len()];
-    let blocks = x.segments.blocks(ROWS);
-    let dqs = carve(dq, blocks.iter().map(|b| b.rows.len() * heads * dim));
-    let deltas = carve(&mut delta, blocks.iter().map(|b| b.rows.len() * heads));
-    let tasks = (blocks.par_iter(), dqs, deltas).into_par_iter().with_max_len(1);
-    tasks.for_each(|(block, dq, delta)| {
-        let (mut memory, mut memory_ds) = (scratch(), scratch());
-        let p: &mut [T] = bytemuck::cast_slice_mut(memory.bytes_mut());
-        let ds: &mut [T] = bytemuck::cast_slice_mut(memory_ds.bytes_mut());
-        let first = block.rows.start * heads;
-        simd(
-            #[inline(always)]
-            || {
-                for (r, delta) in delta.iter_mut().enumerate() {
-                    let row = (first + r) * dim..(first + r + 1) * dim;
-                    *delta = dot(&out[row.clone()], &dout[row]);
-                }
-            },
-        );
-        for head in 0..heads {
-            let (q, kv) = (x.query_head(x.q, head, &block.rows), head / x.heads.group());
-            for (i, keys) in x.key_tiles(block).iter().enumerate() {
-                let n = keys.len();
-                product((p, n), false, x.scale, q, x.kv_head(x.k, kv, keys).t());
-                let dout = x.query_head(dout, head, &block.rows);
-                product((ds, n), false, T::one(), dout, x.kv_head(x.v, kv, keys).t());
-                simd(
-                    #[inline(always)]
-                    || {
-                        let rows = p.chunks_exact_mut(n).zip(ds.chunks_exact_mut(n));
-                        for (r, (p, ds)) in rows.take(block.rows.len()).enumerate() {
-                            let at = r * heads + head;
-                            probabilities(p, visible(block.rows.start + r, keys), lse[first + at]);
-                            ds.iter_mut().zip(p).for_each(|(ds, p)| *ds = *p * (*ds - delta[at]));
-                        }
-                    },
-                );
-                let ds = View::new(ds, block.rows.len(), n, n);
-                let dq = &mut dq[head * dim..];
-                product((dq, heads * dim), i > 0, x.scale, ds, x.kv_head(x.k, kv, keys));
-            }
-        }
-    });
-    delta
-}
+/// Tasks that keep the threads of a large machine busy.
+const TASKS: usize = 16;
+/// Parts of a family at most: each but the first has a gradient of the queries of its own, which are added up in order.
+const PARTS: usize = 4;
 
-/// Gradients of keys and values: each block of keys goes over all queries that see it, of its own segment and of
-/// those that have it as their prefix.
-pub(super) fn dkv<T: Real>(x: &Inputs<T>, lse: &[T], delta: &[T], dout: &[T], dk: &mut [T], dv: &mut [T]) {
+/// Gradients of queries, keys and values. A task goes over blocks of keys of one key/value head, and for each over all
+/// queries that see them: those of its own segment and of the ones that have it as their prefix, its family. Families and
+/// heads share no gradient, so that the scores are computed once for all three.
+pub(super) fn backward<T: Real>(x: &Inputs<T>, (out, lse): (&[T], &[T]), dout: &[T], [dq, dk, dv]: [&mut [T]; 3]) {
     let Heads { query: heads, kv: kv_heads, dim } = x.heads;
-    let blocks = x.segments.blocks(ROWS);
-    let lengths = || blocks.iter().map(|b| b.rows.len() * kv_heads * dim);
-    let (dks, dvs) = (carve(dk, lengths()), carve(dv, lengths()));
-    let tasks = (blocks.par_iter(), dks, dvs).into_par_iter().with_max_len(1);
-    tasks.for_each(|(block, dk, dv)| {
+    let tokens = x.segments.tokens();
+    let mut delta = vec![T::zero(); lse.len()];
+    parallel::rows(&mut delta, 1, |row, delta| {
+        let row = row * dim..(row + 1) * dim;
+        delta[0] = dot(&out[row.clone()], &dout[row]);
+    });
+    let mut families: BTreeMap<usize, Vec<Block>> = BTreeMap::new();
+    for block in x.segments.blocks(ROWS) {
+        let segment = &x.segments.list()[block.segment];
+        let root = if segment.prefix_len > 0 { segment.prefix_start } else { segment.start };
+        families.entry(root as usize).or_default().push(block);
+    }
+    let parts = (TASKS / (families.len() * kv_heads).max(1)).clamp(1, PARTS);
+    let mut others = vec![vec![T::zero(); dq.len()]; parts - 1];
+    dq.fill(T::zero());
+    let part_dq: Vec<Target<T>> = std::iter::once(&mut *dq)
+        .chain(others.iter_mut().map(Vec::as_mut_slice))
+        .map(|dq| Target::new(dq, [tokens, heads * dim], [heads * dim, 1]))
+        .collect();
+    let [dk, dv] = [dk, dv].map(|d| Target::new(d, [tokens, kv_heads * dim], [kv_heads * dim, 1]));
+    let of_family = |family| (0..kv_heads).flat_map(move |kv| (0..parts).map(move |part| (family, kv, part)));
+    let tasks: Vec<(&Vec<Block>, usize, usize)> = families.values().flat_map(of_family).collect();
+    tasks.into_par_iter().with_max_len(1).for_each(|(family, kv, part)| {
         let (mut memory, mut memory_ds) = (scratch(), scratch());
         let p: &mut [T] = bytemuck::cast_slice_mut(memory.bytes_mut());
         let ds: &mut [T] = bytemuck::cast_slice_mut(memory_ds.bytes_mut());
-        let (keys, n) = (&block.rows, block.rows.len());
-        let seen_by = x.segments.seen_by(block.segment).iter();
-        let queries: Vec<_> = seen_by.flat_map(|r| tiles(r.start.max(keys.start)..r.end)).collect();
-        for head in 0..heads {
-            let (kv, group) = (head / x.heads.group(), head % x.heads.group());
+        for block in family.iter().skip(part).step_by(parts) {
+            let (keys, n) = (&block.rows, block.rows.len());
             let (k, v) = (x.kv_head(x.k, kv, keys), x.kv_head(x.v, kv, keys));
-            let dk = &mut dk[kv * dim..];
-            let dv = &mut dv[kv * dim..];
-            for (i, rows) in queries.iter().enumerate() {
-                let (q, dout) = (x.query_head(x.q, head, rows), x.query_head(dout, head, rows));
-                product((p, n), false, x.scale, q, k.t());
-                product((ds, n), false, T::one(), dout, v.t());
-                simd(
-                    #[inline(always)]
-                    || {
-                        let pairs = p.chunks_exact_mut(n).zip(ds.chunks_exact_mut(n));
-                        for (token, (p, ds)) in rows.clone().zip(pairs) {
-                            let at = token * heads + head;
-                            probabilities(p, visible(token, keys), lse[at]);
-                            ds.iter_mut().zip(p).for_each(|(ds, p)| *ds = *p * (*ds - delta[at]));
-                        }
-                    },
-                );
-                let keep = group > 0 || i > 0;
-                let (p, ds) = (View::new(p, rows.len(), n, n), View::new(ds, rows.len(), n, n));
-                product((&mut *dv, kv_heads * dim), keep, T::one(), p.t(), dout);
-                product((&mut *dk, kv_heads * dim), keep, x.scale, ds.t(), q);
+            let (dk, dv) = (dk.at(keys.start, kv * dim), dv.at(keys.start, kv * dim));
+            let seen_by = x.segments.seen_by(block.segment).iter();
+            let queries: Vec<_> = seen_by.flat_map(|r| tiles(r.start.max(keys.start)..r.end)).collect();
+            let mut keep = false;
+            for head in kv * x.heads.group()..(kv + 1) * x.heads.group() {
+                for rows in &queries {
+                    let (q, dout) = (x.query_head(x.q, head, rows), x.query_head(dout, head, rows));
+                    product((p, n), false, x.scale, q, k.t());
+                    product((ds, n), false, T::one(), dout, v.t());
+                    simd(
+                        #[inline(always)]
+                        || {
+                            let pairs = p.chunks_exact_mut(n).zip(ds.chunks_exact_mut(n));
+                            for (token, (p, ds)) in rows.clone().zip(pairs) {
+                                let at = token * heads + head;
+                                probabilities(p, visible(token, keys), lse[at]);
+                                ds.iter_mut().zip(p).for_each(|(ds, p)| *ds = *p * (*ds - delta[at]));
+                            }
+                        },
+                    );
+                    let (p, ds) = (View::new(p, rows.len(), n, n), View::new(ds, rows.len(), n, n));
+                    let dq = part_dq[part].at(rows.start, head * dim);
+                    // SAFETY: the rows are tokens of this family and the columns of heads of this key/value head, which
+                    // no other task has, except for other parts, which have other keys and another dq
+                    unsafe {
+                        product_into(dv, keep, T::one(), p.t(), dout);
+                        product_into(dk, keep, x.scale, ds.t(), q);
+                        product_into(dq, true, x.scale, ds, k);
+                    }
+                    keep = true;
+                }
             }
         }
     });
+    for other in &others {
+        parallel::blocks(dq, |start, dq| dq.iter_mut().zip(&other[start..]).for_each(|(dq, &other)| *dq += other));
+    }
 }

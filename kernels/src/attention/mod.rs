@@ -141,11 +141,11 @@ pub fn forward(x: &Operands) -> Result<Attended> {
 /// Gradients of `Σ out · dout`: with `p` as in [`forward`] and `ds = p (dout·v - dout·out)`,
 /// `dv = Σ p dout`, `dq = scale Σ ds k`, `dk = scale Σ ds q`. The probabilities are computed again from `lse`.
 ///
-/// Each gradient row is summed by one task in a fixed order: same inputs, same bits.
+/// Every gradient is summed in a fixed order: same inputs, same bits.
 ///
 /// Shapes: `dout` (T, H, D), the rest as in [`forward`].
 /// Errors: `Shape`, `Dtype`, `DeviceMismatch`.
-/// Source: Dao 2023, arXiv:2307.08691, algorithm 2, split in two passes so that nothing is added atomically.
+/// Source: Dao 2023, arXiv:2307.08691, algorithm 2; on a GPU in two passes, so that nothing is added atomically.
 pub fn backward(x: &Operands, y: &Attended, dout: &Buffer) -> Result<Gradients> {
     const OP: &str = "attention backward";
     let _span = profile::span(OP);
@@ -187,8 +187,6 @@ fn cpu_forward<T: Real>(x: &Operands, y: &mut Attended) {
 }
 
 fn cpu_backward<T: Real>(x: &Operands, y: &Attended, dout: &Buffer, gradients: &mut Gradients) {
-    let Gradients { dq, dk, dv } = gradients;
-    let (x, dout) = (cpu_inputs(x), dout.as_slice());
-    let delta = cpu::dq::<T>(&x, y.out.as_slice(), y.lse.as_slice(), dout, dq.as_mut_slice());
-    cpu::dkv::<T>(&x, y.lse.as_slice(), &delta, dout, dk.as_mut_slice(), dv.as_mut_slice());
+    let of_inputs = [&mut gradients.dq, &mut gradients.dk, &mut gradients.dv].map(Buffer::as_mut_slice);
+    cpu::backward::<T>(&cpu_inputs(x), (y.out.as_slice(), y.lse.as_slice()), dout.as_slice(), of_inputs);
 }

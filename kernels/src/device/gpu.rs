@@ -39,6 +39,37 @@ pub struct GpuOptions {
     pub checked: bool,
     /// Refuses allocations beyond this many bytes.
     pub memory_limit: Option<u64>,
+    /// Which of the tuned sizes kernels run with.
+    pub tuning: Tuning,
+    /// Does without optional features, as the plainest adapter has to.
+    pub plain: bool,
+}
+
+/// Sets of tuned sizes; see [`Constant`](super::Constant).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Tuning {
+    /// What suits the adapter.
+    #[default]
+    Adapter,
+    /// For hardware GPUs.
+    Wide,
+    /// For software adapters.
+    Small,
+}
+
+impl GpuOptions {
+    /// For tests: with checks, and so tuned that every variant of a kernel can be tested on any adapter: the environment
+    /// variable `GR2_TEST_GPU` may have the words `wide` or `small`, and `plain`.
+    pub fn for_tests() -> GpuOptions {
+        let words = std::env::var("GR2_TEST_GPU").unwrap_or_default();
+        let has = |word: &str| words.split_whitespace().any(|w| w == word);
+        let tuning = match (has("wide"), has("small")) {
+            (true, _) => Tuning::Wide,
+            (false, true) => Tuning::Small,
+            (false, false) => Tuning::Adapter,
+        };
+        GpuOptions { checked: true, memory_limit: None, tuning, plain: has("plain") }
+    }
 }
 
 /// What a GPU was asked to do since it was opened.
@@ -126,7 +157,10 @@ impl Gpu {
         if !offered.contains(wgpu::Features::IMMEDIATES) || adapter.limits().max_immediate_size < 128 {
             return Err(unsupported("128 bytes of immediates (push constants)"));
         }
-        let optional = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP;
+        let optional = match options.plain {
+            true => wgpu::Features::empty(),
+            false => wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP,
+        };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("gr2"),
             required_features: wgpu::Features::IMMEDIATES | (offered & optional),
@@ -147,13 +181,20 @@ impl Gpu {
             lock(&on_fault).fault.get_or_insert(error.to_string());
         }));
         let pool = Pool::new(options.memory_limit);
-        let smallest_subgroup = summary.subgroups.then(|| adapter.get_info().subgroup_min_size);
+        let features = device.features();
+        let small_simd = match options.tuning {
+            Tuning::Adapter => !summary.hardware,
+            Tuning::Wide => false,
+            Tuning::Small => true,
+        };
+        let subgroups = features.contains(wgpu::Features::SUBGROUP);
+        let smallest_subgroup = subgroups.then(|| adapter.get_info().subgroup_min_size);
         Ok(Gpu(Arc::new(Inner {
             limits: device.limits(),
             checked: options.checked,
-            small_simd: !summary.hardware,
-            reduction: Reduction::of(smallest_subgroup, !summary.hardware),
-            timestamps: offered.contains(wgpu::Features::TIMESTAMP_QUERY),
+            small_simd,
+            reduction: Reduction::of(smallest_subgroup, small_simd),
+            timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             pool: Mutex::new(pool),
             stream: Mutex::default(),
             pipelines: Mutex::default(),

@@ -16,7 +16,7 @@ mod stream;
 mod timestamps;
 mod unroll;
 
-pub use gpu::{AdapterSummary, Counters, Gpu, GpuOptions, adapters};
+pub use gpu::{AdapterSummary, Counters, Gpu, GpuOptions, Tuning, adapters};
 pub(crate) use memory::GpuMemory;
 pub use pipeline::{Access, Constant, Kernel};
 pub use reduction::{REDUCE, Reduction};

@@ -32,7 +32,7 @@ pub fn product<T: Real>(c: &mut [T], a: &[T], b: &[T], [m, n, k]: [usize; 3], ac
             let few = if few.height() > DOT_ROWS { side_by_side.view(few.height()) } else { few.t() };
             let (rows, few) = (rows.cols(terms.clone()), few.rows(terms));
             // SAFETY: the parts are different rows of y, which are different places of c, and c is borrowed here alone
-            unsafe { product_into(y.from_row(start), accumulate || l > 0, T::one(), rows, few) };
+            unsafe { product_into(y.at(start, 0), accumulate || l > 0, T::one(), rows, few) };
         }
     });
 }

@@ -105,9 +105,9 @@ impl<'a, T: Real> Target<'a, T> {
         Target { first: data.as_mut_ptr(), row_stride, col_stride, _slice: PhantomData }
     }
 
-    /// The matrix from row `row` on.
-    pub(crate) fn from_row(self, row: usize) -> Target<'a, T> {
-        Target { first: self.first.wrapping_add(row * self.row_stride), ..self }
+    /// The matrix from this element on.
+    pub(crate) fn at(self, row: usize, col: usize) -> Target<'a, T> {
+        Target { first: self.first.wrapping_add(row * self.row_stride + col * self.col_stride), ..self }
     }
 
     /// Writes `values` to row `row` from column `col` on, or adds them.
