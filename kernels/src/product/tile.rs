@@ -111,12 +111,11 @@ impl<T: Real> Broadcast<'_, T> {
                 (x, y.get_unchecked(..J * T::lanes::<S>()))
             };
             let (y, _) = T::split::<S>(y);
-            for r in 0..I {
+            for (r, sums) in sums.iter_mut().enumerate() {
                 // SAFETY: as above, for row i + r
                 let x = T::splat(simd, unsafe { *x.get_unchecked(r * a.row_stride) });
-                for v in 0..J {
-                    // SAFETY: y has J vectors
-                    sums[r][v] = T::multiply_add(simd, x, unsafe { *y.get_unchecked(v) }, sums[r][v]);
+                for (sum, &y) in sums.iter_mut().zip(y) {
+                    *sum = T::multiply_add(simd, x, y, *sum);
                 }
             }
         }
