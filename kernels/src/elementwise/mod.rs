@@ -162,39 +162,34 @@ pub fn axpy(y: &mut Buffer, s: f64, x: &Buffer) -> Result<()> {
 
 /// `y *= s`. Dtypes: f32; f64 on the CPU.
 pub fn scale_assign(y: &mut Buffer, s: f64) -> Result<()> {
-    const OP: &str = "scale";
-    let _span = profile::span(OP);
-    match y.device().clone() {
-        Device::Cpu => match y.expect_float(OP, "y")? {
-            Float::Single => cpu::scale_assign(y.as_mut_slice(), s as f32),
-            Float::Double => cpu::scale_assign(y.as_mut_slice(), s),
-        },
-        Device::Gpu(gpu) => in_place(OP, &gpu, &SCALE_ASSIGN, y, s)?,
-    }
-    Ok(())
+    in_place("scale", &SCALE_ASSIGN, (cpu::scale_assign, cpu::scale_assign), y, s)
 }
 
 /// `y = s` everywhere. Dtypes: f32; f64 on the CPU.
 pub fn fill(y: &mut Buffer, s: f64) -> Result<()> {
-    const OP: &str = "fill";
-    let _span = profile::span(OP);
-    match y.device().clone() {
-        Device::Cpu => match y.expect_float(OP, "y")? {
-            Float::Single => cpu::fill(y.as_mut_slice(), s as f32),
-            Float::Double => cpu::fill(y.as_mut_slice(), s),
-        },
-        Device::Gpu(gpu) => in_place(OP, &gpu, &FILL, y, s)?,
-    }
-    Ok(())
+    in_place("fill", &FILL, (cpu::fill, cpu::fill), y, s)
 }
 
-fn in_place(op: &'static str, gpu: &Gpu, kernel: &'static Kernel, y: &mut Buffer, s: f64) -> Result<()> {
-    y.expect_dtype(op, "y", Dtype::F32)?;
-    y.make_unique(op)?;
-    launch(gpu, kernel, y.len(), |r| {
-        let params = Params { n: r.len() as u32, cols: 0, first: 0, s: s as f32 };
-        ([y.bind(r)], params)
-    })
+/// A CPU twin that has its output alone, in its two float types.
+type TwinsInPlace = (fn(&mut [f32], f32), fn(&mut [f64], f64));
+
+fn in_place(op: &'static str, kernel: &'static Kernel, twins: TwinsInPlace, y: &mut Buffer, s: f64) -> Result<()> {
+    let _span = profile::span(op);
+    match y.device().clone() {
+        Device::Cpu => match y.expect_float(op, "y")? {
+            Float::Single => (twins.0)(y.as_mut_slice(), s as f32),
+            Float::Double => (twins.1)(y.as_mut_slice(), s),
+        },
+        Device::Gpu(gpu) => {
+            y.expect_dtype(op, "y", Dtype::F32)?;
+            y.make_unique(op)?;
+            launch(&gpu, kernel, y.len(), |r| {
+                let params = Params { n: r.len() as u32, cols: 0, first: 0, s: s as f32 };
+                ([y.bind(r)], params)
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// `s factor x` for a factor that is on the device, as the gradient of a scalar loss is.
