@@ -1,8 +1,8 @@
 //! The CPU twin: the `gemm` crate over blocks of c that threads share, or dot products where one operand has few rows.
 
 use super::{Layout, Matmul, thin};
+use crate::product::{Target, View, packed_into};
 use crate::real::Real;
-use gemm::Parallelism;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -42,9 +42,20 @@ fn product<T: Real>(c: &mut [T], a: &[T], b: &[T], spec: &Matmul, accumulate: bo
     if layout == Layout::Nt && thin::pays(m, n, k) {
         return thin::product(c, a, b, [m, n, k], accumulate);
     }
-    let product = Product::new(c, a, b, spec, accumulate);
+    let a = if layout == Layout::Tn { View::new(a, k, m, m).t() } else { View::new(a, m, k, k) };
+    let b = if layout == Layout::Nt { View::new(b, n, k, k).t() } else { View::new(b, k, n, n) };
+    let c = Target::new(c, [m, n], [n, 1]);
+    let step = if layout == Layout::Tn { TRANSPOSED_ROWS } else { k };
     let blocks = if parallel { blocks(m, n, k) } else { vec![(0..m, 0..n)] };
-    blocks.into_par_iter().with_max_len(1).for_each(|(rows, cols)| product.block(rows, cols));
+    blocks.into_par_iter().with_max_len(1).for_each(|(rows, cols)| {
+        let c = c.at(rows.start, cols.start);
+        for start in (0..k).step_by(step) {
+            let terms = start..(start + step).min(k);
+            let (a, b) = (a.rows(rows.clone()).cols(terms.clone()), b.rows(terms).cols(cols.clone()));
+            // SAFETY: blocks have no element of c in common, and c is borrowed here alone
+            unsafe { packed_into(c, accumulate || start > 0, T::one(), a, b) };
+        }
+    });
 }
 
 /// Splits c (m, n) into blocks, as square as they come, until every thread has its share.
@@ -58,67 +69,6 @@ fn blocks(m: usize, n: usize, k: usize) -> Vec<(Range<usize>, Range<usize>)> {
     }
     let pieces = |n: usize, step: usize| (0..n).step_by(step).map(move |start| start..(start + step).min(n));
     pieces(m, rows).flat_map(|r| pieces(n, cols).map(move |c| (r.clone(), c))).collect()
-}
-
-/// A product whose blocks threads compute side by side.
-struct Product<'a, T> {
-    c: *mut T,
-    a: &'a [T],
-    b: &'a [T],
-    spec: &'a Matmul,
-    accumulate: bool,
-    /// Holds c borrowed as long as blocks are written.
-    _c: std::marker::PhantomData<&'a mut [T]>,
-}
-
-// SAFETY: `block` writes the elements of c in its range only, and `product` gives every thread another range.
-unsafe impl<T: Real> Sync for Product<'_, T> {}
-
-impl<'a, T: Real> Product<'a, T> {
-    fn new(c: &'a mut [T], a: &'a [T], b: &'a [T], spec: &'a Matmul, accumulate: bool) -> Product<'a, T> {
-        let Matmul { m, n, k, .. } = *spec;
-        assert!(c.len() == m * n && a.len() == m * k && b.len() == k * n, "invariant: operands have their sizes");
-        Product { c: c.as_mut_ptr(), a, b, spec, accumulate, _c: std::marker::PhantomData }
-    }
-
-    /// Computes rows `rows` and columns `cols` of c, which are in range.
-    fn block(&self, rows: Range<usize>, cols: Range<usize>) {
-        let Matmul { m, n, k, layout, .. } = *self.spec;
-        // elements between columns and between rows
-        let (a_cols, a_rows) = if layout == Layout::Tn { (m, 1) } else { (1, k) };
-        let (b_cols, b_rows) = if layout == Layout::Nt { (k, 1) } else { (1, n) };
-        let step = if layout == Layout::Tn { TRANSPOSED_ROWS } else { k };
-        for start in (0..k).step_by(step) {
-            let accumulate = self.accumulate || start > 0;
-            let a = &self.a[rows.start * a_rows + start * a_cols..];
-            let b = &self.b[start * b_rows + cols.start * b_cols..];
-            // SAFETY: `new` checked that operands of these strides have all elements up to (m, n, k), the ranges lie
-            // within those, and no other block has an element of c in common with this one.
-            unsafe {
-                gemm::gemm(
-                    rows.len(),
-                    cols.len(),
-                    step.min(k - start),
-                    self.c.add(rows.start * n + cols.start),
-                    1,
-                    n as isize,
-                    accumulate,
-                    a.as_ptr(),
-                    a_cols as isize,
-                    a_rows as isize,
-                    b.as_ptr(),
-                    b_cols as isize,
-                    b_rows as isize,
-                    T::one(),
-                    T::one(),
-                    false,
-                    false,
-                    false,
-                    Parallelism::None,
-                );
-            }
-        }
-    }
 }
 
 #[cfg(test)]

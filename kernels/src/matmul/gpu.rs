@@ -10,7 +10,7 @@ use std::ops::Range;
 const GRID: &str = include_str!("../../../shaders/common/grid.wgsl");
 const PRODUCT: &str = include_str!("../../../shaders/common/product.wgsl");
 const DIRECT: &str = include_str!("../../../shaders/matmul_direct.wgsl");
-const SOURCES: &[&str] = &[GRID, PRODUCT, include_str!("../../../shaders/matmul.wgsl")];
+const SHARED: &[&str] = &[GRID, PRODUCT, include_str!("../../../shaders/matmul.wgsl")];
 const DIRECT_32: &[&str] = &[GRID, PRODUCT, "const ROWS: u32 = 32u;\n", DIRECT];
 const DIRECT_8: &[&str] = &[GRID, PRODUCT, "const ROWS: u32 = 8u;\n", DIRECT];
 
@@ -74,7 +74,7 @@ const SLICE: usize = 256;
 fn method(spec: &Matmul, small_simd: bool) -> Method {
     let Matmul { batch, m, n, layout, .. } = *spec;
     if small_simd {
-        if m <= 8 { Method::DirectFew } else { Method::Direct }
+        if m <= Method::DirectFew.tile().0 { Method::DirectFew } else { Method::Direct }
     } else if layout == Layout::Nt && m <= FEW {
         Method::FewRows
     } else if m > 64 && n > 64 && batch * m.div_ceil(128) * n.div_ceil(128) >= BUSY {
@@ -126,11 +126,7 @@ const NN: &[Constant] = &constants(0.0, 0.0);
 const NT: &[Constant] = &constants(0.0, 1.0);
 const TN: &[Constant] = &constants(1.0, 0.0);
 
-const fn kernel(name: &'static str, entry: &'static str, constants: &'static [Constant]) -> Kernel {
-    kernel_of(SOURCES, name, entry, constants)
-}
-
-const fn kernel_of(
+const fn kernel(
     sources: &'static [&'static str],
     name: &'static str,
     entry: &'static str,
@@ -143,29 +139,29 @@ const fn kernel_of(
 /// By method, then by layout.
 pub(crate) static KERNELS: [[Kernel; 3]; 5] = [
     [
-        kernel("matmul.tiled_128.nn", "tiled_128", NN),
-        kernel("matmul.tiled_128.nt", "tiled_128", NT),
-        kernel("matmul.tiled_128.tn", "tiled_128", TN),
+        kernel(SHARED, "matmul.tiled_128.nn", "tiled_128", NN),
+        kernel(SHARED, "matmul.tiled_128.nt", "tiled_128", NT),
+        kernel(SHARED, "matmul.tiled_128.tn", "tiled_128", TN),
     ],
     [
-        kernel("matmul.tiled_64.nn", "tiled_64", NN),
-        kernel("matmul.tiled_64.nt", "tiled_64", NT),
-        kernel("matmul.tiled_64.tn", "tiled_64", TN),
+        kernel(SHARED, "matmul.tiled_64.nn", "tiled_64", NN),
+        kernel(SHARED, "matmul.tiled_64.nt", "tiled_64", NT),
+        kernel(SHARED, "matmul.tiled_64.tn", "tiled_64", TN),
     ],
     [
-        kernel_of(DIRECT_32, "matmul.direct.nn", "direct", NN),
-        kernel_of(DIRECT_32, "matmul.direct.nt", "direct", NT),
-        kernel_of(DIRECT_32, "matmul.direct.tn", "direct", TN),
+        kernel(DIRECT_32, "matmul.direct.nn", "direct", NN),
+        kernel(DIRECT_32, "matmul.direct.nt", "direct", NT),
+        kernel(DIRECT_32, "matmul.direct.tn", "direct", TN),
     ],
     [
-        kernel_of(DIRECT_8, "matmul.direct_few.nn", "direct", NN),
-        kernel_of(DIRECT_8, "matmul.direct_few.nt", "direct", NT),
-        kernel_of(DIRECT_8, "matmul.direct_few.tn", "direct", TN),
+        kernel(DIRECT_8, "matmul.direct_few.nn", "direct", NN),
+        kernel(DIRECT_8, "matmul.direct_few.nt", "direct", NT),
+        kernel(DIRECT_8, "matmul.direct_few.tn", "direct", TN),
     ],
     [
-        kernel("matmul.few_rows.nn", "few_rows", NN),
-        kernel("matmul.few_rows.nt", "few_rows", NT),
-        kernel("matmul.few_rows.tn", "few_rows", TN),
+        kernel(SHARED, "matmul.few_rows.nn", "few_rows", NN),
+        kernel(SHARED, "matmul.few_rows.nt", "few_rows", NT),
+        kernel(SHARED, "matmul.few_rows.tn", "few_rows", TN),
     ],
 ];
 

@@ -133,7 +133,7 @@ impl<'a, T: Real> Target<'a, T> {
 
 /// Rows up to which an operand is read where it lies: by dot products, and by tiles of sums.
 pub(crate) const DOT_ROWS: usize = 4;
-const TILE_ROWS: usize = 16;
+pub(crate) const TILE_ROWS: usize = 16;
 
 /// `y = scale a b`, or `y += scale a b` where `keep` says so; rows of `y` are `stride` apart.
 pub(crate) fn product<T: Real>((y, stride): (&mut [T], usize), keep: bool, scale: T, a: View<T>, b: View<T>) {
@@ -158,28 +158,39 @@ pub(crate) unsafe fn product_into<T: Real>(y: Target<T>, keep: bool, scale: T, a
         } else if few <= TILE_ROWS && b.col_stride == 1 {
             tile::broadcast(y, keep, scale, a, b);
         } else {
-            gemm::gemm(
-                a.rows,
-                b.cols,
-                a.cols,
-                y.first,
-                y.col_stride as isize,
-                y.row_stride as isize,
-                keep,
-                a.data.as_ptr(),
-                a.col_stride as isize,
-                a.row_stride as isize,
-                b.data.as_ptr(),
-                b.col_stride as isize,
-                b.row_stride as isize,
-                T::one(),
-                scale,
-                false,
-                false,
-                false,
-                gemm::Parallelism::None,
-            );
+            packed_into(y, keep, scale, a, b);
         }
+    }
+}
+
+/// As [`product_into`], always with operands copied into the layout of the `gemm` crate.
+///
+/// Safety: as of [`product_into`].
+pub(crate) unsafe fn packed_into<T: Real>(y: Target<T>, keep: bool, scale: T, a: View<T>, b: View<T>) {
+    assert!(a.cols == b.rows && a.fits() && b.fits(), "invariant: operands hold their shapes");
+    // SAFETY: the caller vouches for the places of the result, the assert for those of the operands
+    unsafe {
+        gemm::gemm(
+            a.rows,
+            b.cols,
+            a.cols,
+            y.first,
+            y.col_stride as isize,
+            y.row_stride as isize,
+            keep,
+            a.data.as_ptr(),
+            a.col_stride as isize,
+            a.row_stride as isize,
+            b.data.as_ptr(),
+            b.col_stride as isize,
+            b.row_stride as isize,
+            T::one(),
+            scale,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
     }
 }
 

@@ -9,9 +9,9 @@ use pulp::{Simd, WithSimd};
 /// `y = scale a b` or `y += scale a b`, where the rows of `b` are consecutive elements: a tile of sums takes some rows
 /// of `a` by some vectors of `b`, and every step multiplies one number of each row with those vectors.
 ///
-/// Safety: `y` has a place of its own for every element of the result, and nothing else touches those meanwhile.
+/// Safety: the operands hold their shapes and have as many terms as each other; `y` has a place of its own for every
+/// element of the result, and nothing else touches those meanwhile.
 pub(super) unsafe fn broadcast<T: Real>(y: Target<T>, keep: bool, scale: T, a: View<T>, b: View<T>) {
-    assert!(a.cols == b.rows && b.col_stride == 1 && a.fits() && b.fits(), "invariant: operands hold their shapes");
     ARCH.dispatch(Broadcast(Product { y, keep, scale, a, b }));
 }
 
@@ -19,8 +19,6 @@ pub(super) unsafe fn broadcast<T: Real>(y: Target<T>, keep: bool, scale: T, a: V
 ///
 /// Safety: as of [`broadcast`].
 pub(super) unsafe fn dots<T: Real>(y: Target<T>, keep: bool, scale: T, a: View<T>, b: View<T>) {
-    assert!(a.cols == b.cols && a.col_stride == 1 && b.col_stride == 1, "invariant: rows are consecutive elements");
-    assert!(a.fits() && b.fits(), "invariant: operands hold their shapes");
     ARCH.dispatch(Dots(Product { y, keep, scale, a, b }));
 }
 
@@ -104,7 +102,7 @@ impl<T: Real> Broadcast<'_, T> {
         let Product { a, b, .. } = self.0;
         let mut sums = [[T::zeros(simd); J]; I];
         for l in 0..a.cols {
-            // SAFETY: both views hold their shapes (`broadcast` checks), of which these are elements
+            // SAFETY: both views hold their shapes (the caller of `broadcast` checks), of which these are elements
             let (x, y) = unsafe {
                 let y = b.data.get_unchecked(l * b.row_stride + j..);
                 let x = a.data.get_unchecked(i * a.row_stride + l * a.col_stride..);
