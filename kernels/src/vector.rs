@@ -6,6 +6,19 @@ use std::sync::LazyLock;
 /// The widest vector instructions of this machine.
 pub(crate) static ARCH: LazyLock<Arch> = LazyLock::new(Arch::new);
 
+/// Asks for the cache line at `at`, which need not be memory of this process, where the processor can be asked.
+#[inline(always)]
+pub(crate) fn prefetch<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch changes nothing and does not fault
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
 /// A number with vectors.
 pub trait Vector: Copy {
     /// As many as one register holds.

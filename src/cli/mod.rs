@@ -16,13 +16,21 @@ use clap::Parser;
 use gr2_kernels::profile;
 use std::process::ExitCode;
 
+/// Stack of every thread in bytes: that of a main thread.
+const STACK: usize = 8 << 20;
+
 /// Runs the program. Prints errors to standard error; exit codes are those of [`crate::Error::exit_code`].
 pub fn main() -> ExitCode {
     let args = args::Args::parse();
     let level = if args.verbose { tracing::Level::DEBUG } else { tracing::Level::WARN };
     tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false).init();
     console::catch_interrupts();
-    match profiled(args) {
+    // on a thread of the pool: work that another thread hands to the pool waits for two wake-ups, sampling a small model
+    // on the CPU does so 50 times a token
+    let threads = rayon::ThreadPoolBuilder::new().stack_size(STACK).build_global();
+    threads.expect("invariant: nothing has used the pool before");
+    let result = rayon::scope(|_| profiled(args));
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");

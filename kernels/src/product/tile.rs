@@ -1,9 +1,9 @@
 //! Products that read both operands where they lie: a general product copies them into its own layout first, which
 //! for a few rows costs as much as the product itself.
 
-use super::{Target, View};
+use super::{DOT_ROWS, Target, View};
 use crate::real::Real;
-use crate::vector::ARCH;
+use crate::vector::{ARCH, prefetch};
 use pulp::{Simd, WithSimd};
 
 /// `y = scale a b` or `y += scale a b`, where the rows of `b` are consecutive elements: a tile of sums takes some rows
@@ -95,13 +95,16 @@ impl<T: Real> WithSimd for Broadcast<'_, T> {
     }
 }
 
+/// Rows of `b` between what a tile multiplies and what it asks the memory for.
+const AHEAD: usize = 8;
+
 impl<T: Real> Broadcast<'_, T> {
     /// Rows i.. and columns j.. of the result: I rows by J vectors.
     #[inline(always)]
     fn tile<S: Simd, const I: usize, const J: usize>(&self, simd: S, i: usize, j: usize) {
         let Product { a, b, .. } = self.0;
         let mut sums = [[T::zeros(simd); J]; I];
-        for l in 0..a.cols {
+        let mut step = |l: usize| {
             // SAFETY: both views hold their shapes (the caller of `broadcast` checks), of which these are elements
             let (x, y) = unsafe {
                 let y = b.data.get_unchecked(l * b.row_stride + j..);
@@ -116,6 +119,17 @@ impl<T: Real> Broadcast<'_, T> {
                     *sum = T::multiply_add(simd, x, y, *sum);
                 }
             }
+        };
+        // the larger operand comes from memory: where it is `a`, the next rows while these are multiplied
+        let next = a.data.as_ptr().wrapping_add((i + I) * a.row_stride);
+        let pace = if a.row_stride == a.cols { I } else { 0 };
+        for l in 0..a.cols {
+            prefetch(next.wrapping_add(l * pace));
+            if I <= DOT_ROWS {
+                let later = b.data.as_ptr().wrapping_add((l + AHEAD) * b.row_stride + j);
+                (0..J).step_by(2).for_each(|c| prefetch(later.wrapping_add(c * T::lanes::<S>())));
+            }
+            step(l);
         }
         for (r, sums) in sums.iter_mut().enumerate() {
             let sums = T::join::<S>(sums);
@@ -159,10 +173,12 @@ impl<T: Real> Dots<'_, T> {
     #[inline(always)]
     fn tile<S: Simd, const I: usize, const J: usize>(&self, simd: S, i: usize, j: usize) {
         let Product { a, b, .. } = &self.0;
+        let next: [_; J] = std::array::from_fn(|c| b.data.as_ptr().wrapping_add((j + J + c) * b.row_stride));
         let a: [_; I] = std::array::from_fn(|r| T::split::<S>(a.row(i + r)));
         let b: [_; J] = std::array::from_fn(|c| T::split::<S>(b.row(j + c)));
         let mut lanes = [[T::zeros(simd); J]; I];
         for l in 0..a[0].0.len() {
+            next.iter().for_each(|row| prefetch(row.wrapping_add(l * T::lanes::<S>())));
             for r in 0..I {
                 for c in 0..J {
                     lanes[r][c] = T::multiply_add(simd, a[r].0[l], b[c].0[l], lanes[r][c]);
