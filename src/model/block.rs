@@ -4,7 +4,6 @@ use super::Qwen3Config;
 use crate::autograd::{Param, Tape, Var};
 use crate::error::Result;
 use crate::nn::{AttentionShape, Context, Linear, RmsNorm, SelfAttention, SwiGlu};
-use crate::ops;
 use crate::ops::Rotation;
 use crate::tensor::{Shape, Tensor};
 
@@ -65,11 +64,18 @@ impl Block {
     }
 
     /// Applies the layer to (T, C).
-    pub fn forward(&self, tape: &Tape, x: &Var, rope: &Rotation, context: &mut dyn Context) -> Result<Var> {
-        let a = self.attention.forward(tape, &self.input_norm.forward(tape, x)?, rope, self.index, context)?;
-        let h = ops::add(tape, x, &context.residual(tape, a)?)?;
-        let m = self.mlp.forward(tape, &self.post_norm.forward(tape, &h)?)?;
-        ops::add(tape, &h, &context.residual(tape, m)?)
+    pub(super) fn forward(
+        &self,
+        tape: &Tape,
+        x: Stream,
+        rope: &Rotation,
+        context: &mut dyn Context,
+    ) -> Result<Stream> {
+        let (x, y) = x.normed(tape, &self.input_norm)?;
+        let a = self.attention.forward(tape, &y, rope, self.index, context)?;
+        let (h, y) = self.post_norm.forward_add(tape, &x, &context.residual(tape, a)?)?;
+        let m = self.mlp.forward(tape, &y)?;
+        Ok(Stream { sum: h, branch: Some(context.residual(tape, m)?) })
     }
 
     /// Its parameters.
@@ -82,5 +88,27 @@ impl Block {
     pub fn params_mut(&mut self) -> impl Iterator<Item = &mut Param> {
         let norms = [&mut self.input_norm.weight, &mut self.post_norm.weight];
         self.attention.params_mut().chain(self.mlp.params_mut()).chain(norms)
+    }
+}
+
+/// The residual stream between two layers (T, C): the sum so far, and the branch that the next normalisation adds to it
+/// in its own pass over memory.
+pub(super) struct Stream {
+    sum: Var,
+    branch: Option<Var>,
+}
+
+impl Stream {
+    /// The stream before the first layer.
+    pub(super) fn new(x: Var) -> Stream {
+        Stream { sum: x, branch: None }
+    }
+
+    /// The whole sum, and `norm` of it.
+    pub(super) fn normed(self, tape: &Tape, norm: &RmsNorm) -> Result<(Var, Var)> {
+        match self.branch {
+            Some(branch) => norm.forward_add(tape, &self.sum, &branch),
+            None => norm.forward(tape, &self.sum).map(|y| (self.sum, y)),
+        }
     }
 }

@@ -8,7 +8,6 @@ mod checkpoint;
 mod config;
 mod transformer;
 
-pub use block::Block;
 pub use checkpoint::{load, save_weights};
 pub use config::Qwen3Config;
 pub use transformer::Qwen3;

@@ -1,6 +1,7 @@
 //! The decoder: embedding, layers, final norm, output head.
 
-use super::{Block, Qwen3Config};
+use super::Qwen3Config;
+use super::block::{Block, Stream};
 use crate::autograd::{Param, Tape, Var};
 use crate::error::{Error, Result};
 use crate::nn::{Context, Embedding, RmsNorm};
@@ -83,11 +84,11 @@ impl Qwen3 {
             return Err(Error::Shape { op: "model", problem });
         }
         let rope = self.rope.at(context.positions())?;
-        let mut x = self.embedding.forward(tape, ids)?;
+        let mut x = Stream::new(self.embedding.forward(tape, ids)?);
         for block in &self.blocks {
-            x = block.forward(tape, &x, &rope, context)?;
+            x = block.forward(tape, x, &rope, context)?;
         }
-        self.norm.forward(tape, &x)
+        Ok(x.normed(tape, &self.norm)?.1)
     }
 
     /// The output head (V, C): the embedding if they are tied.

@@ -110,9 +110,10 @@ impl SelfAttention {
     ) -> Result<Var> {
         let AttentionShape { heads, kv_heads, head_dim } = self.shape;
         let (tokens, _) = x.tensor().shape().dims2("attention")?;
-        let q = ops::reshape(tape, &self.q_proj.forward(tape, x)?, [tokens, heads, head_dim])?;
-        let k = ops::reshape(tape, &self.k_proj.forward(tape, x)?, [tokens, kv_heads, head_dim])?;
-        let v = ops::reshape(tape, &self.v_proj.forward(tape, x)?, [tokens, kv_heads, head_dim])?;
+        let [q, k, v] = Linear::forward_each([&self.q_proj, &self.k_proj, &self.v_proj], tape, x)?;
+        let q = ops::reshape(tape, &q, [tokens, heads, head_dim])?;
+        let k = ops::reshape(tape, &k, [tokens, kv_heads, head_dim])?;
+        let v = ops::reshape(tape, &v, [tokens, kv_heads, head_dim])?;
         let q = ops::rope(tape, &self.q_norm.forward(tape, &q)?, rope)?;
         let k = ops::rope(tape, &self.k_norm.forward(tape, &k)?, rope)?;
         let y = context.attend(tape, layer, &q, &k, &v)?;

@@ -16,11 +16,20 @@ pub struct Linear {
 impl Linear {
     /// Applies the layer to the last dimension of `x`.
     pub fn forward(&self, tape: &Tape, x: &Var) -> Result<Var> {
-        let y = ops::linear(tape, x, &tape.param(&self.weight))?;
-        match &self.bias {
-            Some(bias) => ops::add_bias(tape, &y, &tape.param(bias)),
-            None => Ok(y),
+        let [y] = Linear::forward_each([self], tape, x)?;
+        Ok(y)
+    }
+
+    /// Applies several layers to one input.
+    pub fn forward_each<const N: usize>(layers: [&Linear; N], tape: &Tape, x: &Var) -> Result<[Var; N]> {
+        let weights = layers.map(|layer| tape.param(&layer.weight));
+        let mut ys = ops::linear_each(tape, x, weights.each_ref())?;
+        for (y, layer) in ys.iter_mut().zip(layers) {
+            if let Some(bias) = &layer.bias {
+                *y = ops::add_bias(tape, y, &tape.param(bias))?;
+            }
         }
+        Ok(ys)
     }
 
     /// Its parameters.

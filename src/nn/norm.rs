@@ -18,4 +18,9 @@ impl RmsNorm {
     pub fn forward(&self, tape: &Tape, x: &Var) -> Result<Var> {
         ops::rms_norm(tape, x, &tape.param(&self.weight), self.eps)
     }
+
+    /// `h = x + r` and the layer applied to it, in one pass: returns both.
+    pub fn forward_add(&self, tape: &Tape, x: &Var, r: &Var) -> Result<(Var, Var)> {
+        ops::add_rms_norm(tape, x, r, &tape.param(&self.weight), self.eps)
+    }
 }

@@ -19,8 +19,7 @@ pub struct SwiGlu {
 impl SwiGlu {
     /// Applies the layer to (T, C).
     pub fn forward(&self, tape: &Tape, x: &Var) -> Result<Var> {
-        let gate = self.gate.forward(tape, x)?;
-        let up = self.up.forward(tape, x)?;
+        let [gate, up] = Linear::forward_each([&self.gate, &self.up], tape, x)?;
         self.down.forward(tape, &ops::swiglu(tape, &gate, &up)?)
     }
 

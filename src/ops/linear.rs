@@ -3,7 +3,8 @@
 use crate::autograd::{Backward, Tape, Var};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Tensor};
-use gr2_kernels::matmul::{Layout, Matmul, matmul};
+use gr2_kernels::Buffer;
+use gr2_kernels::matmul::{Layout, Matmul, matmul, matmul_each};
 
 /// `y = x wᵀ` along the last dimension.
 ///
@@ -11,24 +12,39 @@ use gr2_kernels::matmul::{Layout, Matmul, matmul};
 /// Errors: `Shape` if the inner dimensions differ.
 /// Source: torch.nn.functional.linear.
 pub fn linear(tape: &Tape, x: &Var, w: &Var) -> Result<Var> {
+    let [y] = linear_each(tape, x, [w])?;
+    Ok(y)
+}
+
+/// [`linear`] of one input with several weights.
+///
+/// Shapes: `x` (…, in), each `w` (out, in) with an `out` of its own, results (…, out).
+/// Errors: `Shape` if the inner dimensions differ.
+pub fn linear_each<const N: usize>(tape: &Tape, x: &Var, ws: [&Var; N]) -> Result<[Var; N]> {
     const OP: &str = "linear";
     let (rows, inner) = x.tensor().shape().rows();
-    let (out, w_inner) = w.tensor().shape().dims2(OP)?;
-    let mut shape = x.tensor().shape().to_vec();
-    let (Some(last), true) = (shape.last_mut(), inner == w_inner) else {
-        let problem = format!("inner dimensions differ: x is {}, w is {}", x.tensor().shape(), w.tensor().shape());
-        return Err(Error::Shape { op: OP, problem });
+    let mut operands = vec![];
+    for w in ws {
+        let (out, w_inner) = w.tensor().shape().dims2(OP)?;
+        if x.tensor().shape().is_empty() || inner != w_inner {
+            let problem = format!("inner dimensions differ: x is {}, w is {}", x.tensor().shape(), w.tensor().shape());
+            return Err(Error::Shape { op: OP, problem });
+        }
+        operands.push((w.tensor().buffer(), out));
+    }
+    let products = matmul_each(x.tensor().buffer(), &operands, [rows, inner])?;
+    let record = |(w, product): (&Var, Buffer)| {
+        let mut shape = x.tensor().shape().to_vec();
+        shape.splice(shape.len() - 1.., [w.tensor().shape()[0]]);
+        Ok(tape.record(Tensor::new(product, shape)?, &[x, w], || Linear {
+            x_shape: x.tensor().shape().clone(),
+            w_shape: w.tensor().shape().clone(),
+            x: w.tracked().then(|| x.tensor().clone()),
+            w: x.tracked().then(|| w.tensor().clone()),
+        }))
     };
-    *last = out;
-    let spec = Matmul::one(Layout::Nt, rows, out, inner);
-    let y = matmul(x.tensor().buffer(), w.tensor().buffer(), &spec)?;
-    let y = Tensor::new(y, shape)?;
-    Ok(tape.record(y, &[x, w], || Linear {
-        x_shape: x.tensor().shape().clone(),
-        w_shape: w.tensor().shape().clone(),
-        x: w.tracked().then(|| x.tensor().clone()),
-        w: x.tracked().then(|| w.tensor().clone()),
-    }))
+    let results: Vec<Var> = ws.into_iter().zip(products).map(record).collect::<Result<_>>()?;
+    Ok(results.try_into().expect("invariant: one result for each weight"))
 }
 
 struct Linear {

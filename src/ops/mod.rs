@@ -25,7 +25,7 @@ pub use add_bias::add_bias;
 pub use attention::attention;
 pub use dropout::dropout;
 pub use embedding::{embedding, gather_rows};
-pub use linear::linear;
+pub use linear::{linear, linear_each};
 pub use logprob::{LogProbs, linear_logprob};
 pub use matmul::matmul;
 pub use mean_squared::mean_squared;

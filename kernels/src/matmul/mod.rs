@@ -13,6 +13,7 @@ use crate::buffer::{Buffer, Dtype, Float};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::profile;
+use crate::real::Real;
 
 /// Which operand is stored transposed. The names are those of BLAS: c = op(a) op(b).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,6 +109,31 @@ pub fn matmul_into(
     }
 }
 
+/// `a bᵀ` for several matrices `b`: the projections of one input. On the CPU they share what is made of `a`.
+///
+/// Shapes: `a` (m, k), each `b` (n, k) with an `n` of its own, results (m, n). Dtypes: f32; f64 on the CPU.
+/// Errors: `Shape`, `Dtype`, `DeviceMismatch`.
+pub fn matmul_each(a: &Buffer, bs: &[(&Buffer, usize)], [m, k]: [usize; 2]) -> Result<Vec<Buffer>> {
+    let specs = bs.iter().map(|&(_, n)| Matmul::one(Layout::Nt, m, n, k));
+    if !matches!(a.device(), Device::Cpu) || !bs.iter().all(|&(_, n)| m <= n && thin::pays(m, n, k)) {
+        return bs.iter().zip(specs).map(|((b, _), spec)| matmul(a, b, &spec)).collect();
+    }
+    let _span = profile::span(OP);
+    bs.iter().zip(specs).try_for_each(|((b, _), spec)| check(a, b, &spec))?;
+    let room = |&(_, n): &(_, usize)| Buffer::uninit(a.device(), OP, a.dtype(), m * n);
+    let mut cs: Vec<Buffer> = bs.iter().map(room).collect::<Result<_>>()?;
+    match a.expect_float(OP, "a")? {
+        Float::Single => each::<f32>(a, bs, &mut cs, [m, k]),
+        Float::Double => each::<f64>(a, bs, &mut cs, [m, k]),
+    }
+    Ok(cs)
+}
+
+fn each<T: Real>(a: &Buffer, bs: &[(&Buffer, usize)], cs: &mut [Buffer], sizes: [usize; 2]) {
+    let b_and_c = bs.iter().zip(cs).map(|((b, _), c)| (b.as_slice::<T>(), c.as_mut_slice::<T>()));
+    thin::each(a.as_slice(), b_and_c.collect(), sizes);
+}
+
 const OP: &str = "matmul";
 
 /// Fails unless both operands are of one kind and have the sizes of `spec`.
@@ -181,6 +207,27 @@ mod tests {
         assert_eq!(c.to_vec::<f64>().unwrap(), [9.0, 9.0, 26.0, 32.0, 9.0]);
         let message = matmul_into(&mut c, 4, &a, &b, &spec, true).unwrap_err().to_string();
         assert_eq!(message, "matmul: (1, 1, 2) from element 4 on ends past c, which has 5");
+    }
+
+    #[test]
+    fn each_is_one_by_one() {
+        let upload = |x: &[f64]| Buffer::from_slice(&Device::Cpu, x).unwrap();
+        // few rows and many; a right operand too small for the shared way
+        for (m, ns) in [(7, [64, 130]), (40, [64, 130]), (7, [64, 5])] {
+            let k = 33;
+            let a = upload(&numbers(1, m * k));
+            let bs = ns.map(|n| upload(&numbers(n as u64, n * k)));
+            let pairs = [(&bs[0], ns[0]), (&bs[1], ns[1])];
+            let cs = matmul_each(&a, &pairs, [m, k]).unwrap();
+            for ((b, n), c) in pairs.into_iter().zip(cs) {
+                let spec = Matmul::one(Layout::Nt, m, n, k);
+                let expected = plain(&a.to_vec::<f64>().unwrap(), &b.to_vec::<f64>().unwrap(), &spec);
+                let found = c.to_vec::<f64>().unwrap();
+                assert!(found.len() == m * n && found.iter().zip(expected).all(|(x, y)| (x - y).abs() < 1e-12));
+            }
+            let message = matmul_each(&a, &[(&bs[0], ns[0] + 1)], [m, k]).unwrap_err().to_string();
+            assert!(message.starts_with("matmul: b has "), "{message}");
+        }
     }
 
     #[test]

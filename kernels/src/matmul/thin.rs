@@ -18,21 +18,39 @@ const DEPTH: usize = 2048;
 /// `c = a bᵀ`, or `c += a bᵀ`; on all threads if it is large.
 pub fn product<T: Real>(c: &mut [T], a: &[T], b: &[T], [m, n, k]: [usize; 3], accumulate: bool) {
     let (a, b) = (View::new(a, m, k, k), View::new(b, n, k, k));
-    let (many, few, y) = match n < m {
-        true => (a, b, Target::new(c, [m, n], [n, 1])),
-        false => (b, a, Target::new(c, [n, m], [1, n])),
-    };
+    match n < m {
+        true => products(b, &[(a, Target::new(c, [m, n], [n, 1]))], accumulate),
+        false => products(a, &[(b, Target::new(c, [n, m], [1, n]))], accumulate),
+    }
+}
+
+/// `cᵢ = a bᵢᵀ` for operands and results `(bᵢ, cᵢ)`, where `a` (m, k) has the few rows.
+pub fn each<T: Real>(a: &[T], b_and_c: Vec<(&[T], &mut [T])>, [m, k]: [usize; 2]) {
+    let mut many = vec![];
+    for (b, c) in b_and_c {
+        let n = c.len() / m;
+        many.push((View::new(b, n, k, k), Target::new(c, [n, m], [1, n])));
+    }
+    products(View::new(a, m, k, k), &many, false);
+}
+
+/// `y = many fewᵀ`, or `y += many fewᵀ`, for each pair of them.
+fn products<T: Real>(few: View<T>, many_and_y: &[(View<T>, Target<T>)], accumulate: bool) {
+    let k = few.width();
     let side_by_side = (few.height() > DOT_ROWS).then(|| SideBySide::new(few));
     let columns = side_by_side.as_ref().map_or(few.t(), SideBySide::view);
     let part = PART.div_ceil(few.height() * k).next_multiple_of(6);
-    let starts: Vec<usize> = (0..many.height()).step_by(part).collect();
-    starts.into_par_iter().for_each(|start| {
-        let rows = many.rows(start..(start + part).min(many.height()));
+    let mut parts = vec![];
+    for &(many, y) in many_and_y {
+        let starts = (0..many.height()).step_by(part);
+        parts.extend(starts.map(|start| (many.rows(start..(start + part).min(many.height())), y.at(start, 0))));
+    }
+    parts.into_par_iter().for_each(|(rows, y)| {
         for l in (0..k).step_by(DEPTH) {
             let terms = l..(l + DEPTH).min(k);
             let (rows, columns) = (rows.cols(terms.clone()), columns.rows(terms));
-            // SAFETY: the parts are different rows of y, which are different places of c, and c is borrowed here alone
-            unsafe { product_into(y.at(start, 0), accumulate || l > 0, T::one(), rows, columns) };
+            // SAFETY: the parts are different rows of the results, whose slices are borrowed as long as the targets live
+            unsafe { product_into(y, accumulate || l > 0, T::one(), rows, columns) };
         }
     });
 }
