@@ -1,11 +1,9 @@
 //! Beam search over the items of a catalogue: every path is a full prefix of some item's tokens.
 
-use super::cache::{Cache, Decode, Prefill};
+use super::cache::{Cache, Decode, prefill};
 use crate::autograd::{Tape, Var};
 use crate::error::{Error, Result};
 use crate::model::Qwen3;
-use crate::ops;
-use gr2_kernels::Segments;
 use gr2_kernels::decode::DecodeRow;
 
 /// A tree of the token sequences that may be generated, all of one length.
@@ -66,23 +64,12 @@ fn search<C: Constraint>(
     constraint: &C,
     beams: usize,
 ) -> Result<Vec<Vec<Beam<C::Node>>>> {
-    let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
-    let ends: Vec<usize> = lengths
-        .iter()
-        .scan(0, |end, n| {
-            *end += n;
-            Some(*end)
-        })
-        .collect();
     let mut cache = Cache::new(model.config(), model.device(), prompts.len() * beams, constraint.depth())?;
-    let tape = Tape::inference();
-    let hidden = model.hidden(&tape, &prompts.concat(), &mut Prefill::new(&mut cache, Segments::packed(&lengths)?))?;
-    let last: Vec<u32> = ends.iter().map(|&end| end as u32 - 1).collect();
-    let hidden = ops::gather_rows(&tape, &hidden, &last)?;
+    let (hidden, spans) = prefill(model, &mut cache, prompts)?;
 
     let start = Beam { tokens: vec![], node: constraint.root(), logp: 0.0 };
     let mut paths: Vec<Vec<Beam<C::Node>>> = vec![vec![start]; prompts.len()];
-    let mut parents = extend(&mut paths, &log_softmax(model, &tape, &hidden)?, constraint, beams)?;
+    let mut parents = extend(&mut paths, &log_softmax(model, &Tape::inference(), &hidden)?, constraint, beams)?;
     for depth in 1..constraint.depth() {
         if depth > 1 {
             // paths move to the slots of their new ranks, taking their parents' keys and values along
@@ -94,8 +81,8 @@ fn search<C: Constraint>(
         for (p, paths) in paths.iter().enumerate() {
             for (rank, path) in paths.iter().enumerate() {
                 rows.push(DecodeRow {
-                    prompt_start: (ends[p] - lengths[p]) as u32,
-                    prompt_len: lengths[p] as u32,
+                    prompt_start: spans[p].start,
+                    prompt_len: spans[p].len() as u32,
                     slot: (p * beams + rank) as u32,
                     suffix_len: depth as u32,
                 });

@@ -3,7 +3,7 @@
 
 use crate::autograd::{Tape, Var};
 use crate::error::Result;
-use crate::model::Qwen3Config;
+use crate::model::{Qwen3, Qwen3Config};
 use crate::nn::Context;
 use crate::ops;
 use crate::tensor::Tensor;
@@ -11,6 +11,7 @@ use gr2_kernels::Segments;
 use gr2_kernels::attention::Heads;
 use gr2_kernels::decode::{self, DecodeDims, DecodeRow, DecodeRows, Places};
 use gr2_kernels::{Buffer, Device, Dtype};
+use std::ops::Range;
 
 /// Keys and values of one layer.
 struct LayerCache {
@@ -47,18 +48,32 @@ impl Cache {
     }
 }
 
-/// Runs prompts and keeps their keys and values.
-pub struct Prefill<'a> {
+/// Runs prompts and keeps their keys and values: the hidden state of the last token of each (P, C), and where it lies
+/// among the packed tokens.
+///
+/// Errors: `Shape` for an empty prompt or a token past the vocabulary; `Kernel`.
+pub fn prefill(model: &Qwen3, cache: &mut Cache, prompts: &[Vec<u32>]) -> Result<(Var, Vec<Range<u32>>)> {
+    let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
+    let segments = Segments::packed(&lengths)?;
+    let mut end = 0;
+    let spans: Vec<Range<u32>> = lengths
+        .iter()
+        .map(|&length| {
+            end += length as u32;
+            end - length as u32..end
+        })
+        .collect();
+    let last: Vec<u32> = spans.iter().map(|span| span.end - 1).collect();
+    let mut context = Prefill { cache, positions: segments.positions(), segments };
+    let hidden = model.hidden_of(&Tape::inference(), &prompts.concat(), &last, &mut context)?;
+    Ok((hidden, spans))
+}
+
+/// Prompts packed one after the other.
+struct Prefill<'a> {
     cache: &'a mut Cache,
     segments: Segments,
     positions: Vec<u32>,
-}
-
-impl<'a> Prefill<'a> {
-    /// Prompts packed one after the other.
-    pub fn new(cache: &'a mut Cache, segments: Segments) -> Prefill<'a> {
-        Prefill { cache, positions: segments.positions(), segments }
-    }
 }
 
 impl Context for Prefill<'_> {

@@ -1,7 +1,7 @@
 //! Batched sampling: several continuations of several prompts, each prompt prefilled once, finished continuations
 //! leaving the batch.
 
-use super::cache::{Cache, Decode, Prefill};
+use super::cache::{Cache, Decode, prefill};
 use super::grammar::Grammar;
 use super::sampler::{Sampler, SamplerConfig};
 use crate::autograd::{Tape, Var};
@@ -9,11 +9,11 @@ use crate::error::{Error, Result};
 use crate::model::Qwen3;
 use crate::ops;
 use crate::tensor::{Rng, stream};
-use gr2_kernels::Segments;
 use gr2_kernels::decode::DecodeRow;
 use gr2_kernels::restrict::restrict;
 use rand::RngExt;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// What to generate.
 #[derive(Debug, Clone)]
@@ -88,8 +88,8 @@ pub fn rollout(
 struct Live {
     rollout: Rollout,
     rng: Rng,
-    /// Start and length of its prompt in the packed prompts.
-    prompt: (u32, u32),
+    /// Its prompt's place among the packed prompts.
+    prompt: Range<u32>,
     /// Prompt and new tokens: what a repetition penalty is for.
     context: Vec<u32>,
 }
@@ -115,30 +115,20 @@ impl<'a> Wave<'a> {
     ) -> Result<Wave<'a>> {
         let slots = prompts.len() * config.samples;
         let mut cache = Cache::new(model.config(), model.device(), slots, config.max_new_tokens.max(1))?;
-        let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
-        let ids: Vec<u32> = prompts.concat();
-        let tape = Tape::inference();
-        let hidden = model.hidden(&tape, &ids, &mut Prefill::new(&mut cache, Segments::packed(&lengths)?))?;
-        let ends: Vec<u32> = lengths
-            .iter()
-            .scan(0, |end, n| {
-                *end += n;
-                Some(*end as u32 - 1)
-            })
-            .collect();
+        let (hidden, spans) = prefill(model, &mut cache, prompts)?;
         let mut live = vec![];
         let mut from = vec![];
-        for (p, (&end, &length)) in ends.iter().zip(&lengths).enumerate() {
+        for (p, span) in spans.into_iter().enumerate() {
             for g in 0..config.samples {
                 let rollout =
                     Rollout { prompt: first + p, tokens: vec![], logps: vec![], allowed: vec![], finished: false };
                 let rng = stream(config.seed, "rollout", config.step, ((first + p) * config.samples + g) as u64);
-                let prompt = (end + 1 - length as u32, length as u32);
-                live.push(Live { rollout, rng, prompt, context: prompts[p].clone() });
-                from.push(end);
+                live.push(Live { rollout, rng, prompt: span.clone(), context: prompts[p].clone() });
+                from.push(p as u32);
             }
         }
         let mut wave = Wave { model, grammar, config, cache, live, sampler: Sampler::new(config.sampler.clone())? };
+        let tape = Tape::inference();
         // one row of hidden states per continuation, those of one prompt being the same
         let last = ops::gather_rows(&tape, &hidden, &from)?;
         let all: Vec<usize> = (0..wave.live.len()).collect();
@@ -156,8 +146,8 @@ impl<'a> Wave<'a> {
                 return Ok(self.live.into_iter().map(|l| l.rollout).collect());
             }
             let row = |&i: &usize| DecodeRow {
-                prompt_start: self.live[i].prompt.0,
-                prompt_len: self.live[i].prompt.1,
+                prompt_start: self.live[i].prompt.start,
+                prompt_len: self.live[i].prompt.len() as u32,
                 slot: i as u32,
                 suffix_len: self.live[i].rollout.tokens.len() as u32,
             };

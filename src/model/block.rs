@@ -4,6 +4,7 @@ use super::Qwen3Config;
 use crate::autograd::{Param, Tape, Var};
 use crate::error::Result;
 use crate::nn::{AttentionShape, Context, Linear, RmsNorm, SelfAttention, SwiGlu};
+use crate::ops;
 use crate::ops::Rotation;
 use crate::tensor::{Shape, Tensor};
 
@@ -63,16 +64,20 @@ impl Block {
         })
     }
 
-    /// Applies the layer to (T, C).
+    /// Applies the layer to (T, C). With `rows`, only those rows go on behind attention, which is for the last layer.
     pub(super) fn forward(
         &self,
         tape: &Tape,
         x: Stream,
         rope: &Rotation,
         context: &mut dyn Context,
+        rows: Option<&[u32]>,
     ) -> Result<Stream> {
-        let (x, y) = x.normed(tape, &self.input_norm)?;
-        let a = self.attention.forward(tape, &y, rope, self.index, context)?;
+        let (mut x, y) = x.normed(tape, &self.input_norm)?;
+        let a = self.attention.forward(tape, &y, rope, (self.index, &mut *context), rows)?;
+        if let Some(rows) = rows {
+            x = ops::gather_rows(tape, &x, rows)?;
+        }
         let (h, y) = self.post_norm.forward_add(tape, &x, &context.residual(tape, a)?)?;
         let m = self.mlp.forward(tape, &y)?;
         Ok(Stream { sum: h, branch: Some(context.residual(tape, m)?) })

@@ -79,14 +79,27 @@ impl Qwen3 {
     ///
     /// Errors: `Shape` for an id past the vocabulary or a context of another length.
     pub fn hidden(&self, tape: &Tape, ids: &[u32], context: &mut dyn Context) -> Result<Var> {
+        self.run(tape, ids, None, context)
+    }
+
+    /// Rows `rows` of [`Self::hidden`]: (R, C). What others alone would need of the last layer is not computed.
+    ///
+    /// Errors: as of `hidden`; `Shape` for a row past T.
+    pub fn hidden_of(&self, tape: &Tape, ids: &[u32], rows: &[u32], context: &mut dyn Context) -> Result<Var> {
+        let all = rows.len() == ids.len() && rows.iter().enumerate().all(|(i, &row)| row as usize == i);
+        self.run(tape, ids, Some(rows).filter(|_| !all), context)
+    }
+
+    fn run(&self, tape: &Tape, ids: &[u32], rows: Option<&[u32]>, context: &mut dyn Context) -> Result<Var> {
         if ids.len() != context.positions().len() {
             let problem = format!("{} tokens, context of {}", ids.len(), context.positions().len());
             return Err(Error::Shape { op: "model", problem });
         }
         let rope = self.rope.at(context.positions())?;
         let mut x = Stream::new(self.embedding.forward(tape, ids)?);
-        for block in &self.blocks {
-            x = block.forward(tape, x, &rope, context)?;
+        for (i, block) in self.blocks.iter().enumerate() {
+            let rows = rows.filter(|_| i + 1 == self.blocks.len());
+            x = block.forward(tape, x, &rope, context, rows)?;
         }
         Ok(x.normed(tape, &self.norm)?.1)
     }
@@ -134,5 +147,41 @@ impl Qwen3 {
         }
         self.config.vocab_size = vocab_size;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::Packed;
+    use gr2_kernels::Segments;
+
+    #[test]
+    fn hidden_of_some_rows_is_those_rows_and_their_gradients() {
+        let model = Qwen3::random(Qwen3Config::small(11, 8, 2, (2, 1, 4), 12), &Device::Cpu, 3).unwrap();
+        let model = model.convert(Dtype::F64, &Device::Cpu).unwrap();
+        let (ids, rows) = ([1, 5, 2, 7, 10, 0], [5, 1, 2, 1]);
+        let run = |some: bool| {
+            let tape = Tape::new();
+            let mut context = Packed::new(Segments::packed(&[4, 2]).unwrap());
+            let hidden = match some {
+                true => model.hidden_of(&tape, &ids, &rows, &mut context).unwrap(),
+                false => ops::gather_rows(&tape, &model.hidden(&tape, &ids, &mut context).unwrap(), &rows).unwrap(),
+            };
+            let seed: Vec<f64> = (0..hidden.tensor().shape().len()).map(|i| (i as f64).sin()).collect();
+            let seed = Tensor::from_f64(&Device::Cpu, Dtype::F64, &seed, hidden.tensor().shape().clone()).unwrap();
+            let found = hidden.tensor().to_f64().unwrap();
+            let mut gradients = tape.backward(&[(&hidden, seed)]).unwrap();
+            let of = |p: &&Param| gradients.take(p).map(|g| g.to_f64().unwrap());
+            (found, model.params().iter().filter_map(of).collect::<Vec<_>>())
+        };
+        let ((some, some_gradients), (all, all_gradients)) = (run(true), run(false));
+        assert_eq!(some.len(), 4 * 8);
+        let close = |x: &[f64], y: &[f64]| x.len() == y.len() && x.iter().zip(y).all(|(x, y)| (x - y).abs() < 1e-12);
+        assert!(close(&some, &all), "{some:?} for {all:?}");
+        assert_eq!(some_gradients.len(), model.params().len());
+        for (some, all) in some_gradients.iter().zip(&all_gradients) {
+            assert!(close(some, all), "{some:?} for {all:?}");
+        }
     }
 }

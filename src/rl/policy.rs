@@ -147,8 +147,8 @@ pub fn response_logps(model: &Qwen3, groups: &[Group], temperature: f32) -> Resu
 }
 
 fn predict(model: &Qwen3, tape: &Tape, packed: &PackedGroups, temperature: f32) -> Result<ops::LogProbs> {
-    let hidden = model.hidden(tape, &packed.ids, &mut Packed::new(packed.segments.clone()))?;
-    let rows = ops::gather_rows(tape, &hidden, &packed.rows)?;
+    let mut context = Packed::new(packed.segments.clone());
+    let rows = model.hidden_of(tape, &packed.ids, &packed.rows, &mut context)?;
     ops::linear_logprob(tape, &rows, &tape.param(model.head()), &packed.targets, temperature)
 }
 

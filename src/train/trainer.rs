@@ -29,9 +29,7 @@ pub fn loss_and_gradients(model: &Qwen3, batch: &Batch, dropout: Option<Dropout>
     }
     let tape = Tape::new();
     let mut context = Packed::new(batch.segments.clone()).with_dropout(dropout);
-    let hidden = model.hidden(&tape, &batch.ids, &mut context)?;
-    // rows that predict something: the head is applied to no other
-    let rows = ops::gather_rows(&tape, &hidden, &batch.rows)?;
+    let rows = model.hidden_of(&tape, &batch.ids, &batch.rows, &mut context)?;
     let predicted = ops::linear_logprob(&tape, &rows, &tape.param(model.head()), &batch.targets, 1.0)?;
     let logp = predicted.logp;
     let seed: Vec<f64> = batch.weights.iter().map(|&w| -(w as f64) / total).collect();
