@@ -77,7 +77,7 @@ mod cpu {
     use crate::parallel;
 
     pub fn rows<T: Element>(x: &[T], index: &[u32], y: &mut [T], cols: usize) {
-        parallel::rows(y, cols, |t, y| y.copy_from_slice(&x[index[t] as usize * cols..][..cols]));
+        parallel::rows(cols, y, cols, |t, y| y.copy_from_slice(&x[index[t] as usize * cols..][..cols]));
     }
 }
 

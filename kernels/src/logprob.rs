@@ -189,6 +189,7 @@ mod cpu {
         let Chunk { first, rows, cols, temperature } = *chunk;
         let inverse = T::of(1.0 / temperature as f64);
         parallel::rows3(
+            chunk.cols,
             (&mut out.logp.as_mut_slice::<T>()[first..first + rows], 1),
             (&mut out.entropy.as_mut_slice::<T>()[first..first + rows], 1),
             (&mut out.norm.as_mut_slice::<T>()[2 * first..2 * (first + rows)], 2),
@@ -245,6 +246,7 @@ mod cpu {
         let norm = &norm.as_slice::<T>()[2 * chunk.first..];
         let g = &g.as_slice::<T>()[chunk.first..];
         parallel::rows(
+            chunk.cols,
             logits,
             chunk.cols,
             #[inline(always)]

@@ -6,22 +6,24 @@ use rayon::prelude::*;
 /// Elements below which splitting costs more than it saves.
 const SERIAL: usize = 8 << 10;
 
-/// Rows one task takes at least.
-fn grain(cols: usize) -> usize {
-    (SERIAL / cols.max(1)).max(1)
+/// Rows one task takes at least, where one row is `work` elements read or written.
+fn grain(work: usize) -> usize {
+    (SERIAL / work.max(1)).max(1)
 }
 
-/// Calls `f(row, y)` for every row of `y` (rows, cols), in parallel, compiled for the widest vectors.
-pub(crate) fn rows<T: Send>(y: &mut [T], cols: usize, f: impl Fn(usize, &mut [T]) + Sync + Send) {
+/// Calls `f(row, y)` for every row of `y` (rows, cols), in parallel, compiled for the widest vectors. `work` is about how
+/// many elements a row reads.
+pub(crate) fn rows<T: Send>(work: usize, y: &mut [T], cols: usize, f: impl Fn(usize, &mut [T]) + Sync + Send) {
     if cols == 0 {
         return;
     }
-    y.par_chunks_mut(cols * grain(cols)).enumerate().for_each(|(block, ys)| {
+    let grain = grain(work);
+    y.par_chunks_mut(cols * grain).enumerate().for_each(|(block, ys)| {
         simd(
             #[inline(always)]
             || {
                 for (i, y) in ys.chunks_exact_mut(cols).enumerate() {
-                    f(block * grain(cols) + i, y);
+                    f(block * grain + i, y);
                 }
             },
         )
@@ -30,6 +32,7 @@ pub(crate) fn rows<T: Send>(y: &mut [T], cols: usize, f: impl Fn(usize, &mut [T]
 
 /// As [`rows`] for two outputs with the same number of rows.
 pub(crate) fn rows2<T: Send, U: Send>(
+    work: usize,
     (y, y_cols): (&mut [T], usize),
     (z, z_cols): (&mut [U], usize),
     f: impl Fn(usize, &mut [T], &mut [U]) + Sync + Send,
@@ -37,7 +40,7 @@ pub(crate) fn rows2<T: Send, U: Send>(
     if y_cols == 0 || z_cols == 0 {
         return;
     }
-    let grain = grain(y_cols.max(z_cols));
+    let grain = grain(work);
     let blocks = y.par_chunks_mut(y_cols * grain).zip(z.par_chunks_mut(z_cols * grain));
     blocks.enumerate().for_each(|(block, (ys, zs))| {
         simd(
@@ -53,6 +56,7 @@ pub(crate) fn rows2<T: Send, U: Send>(
 
 /// As [`rows`] for three outputs with the same number of rows.
 pub(crate) fn rows3<T: Send, U: Send, V: Send>(
+    work: usize,
     (x, x_cols): (&mut [T], usize),
     (y, y_cols): (&mut [U], usize),
     (z, z_cols): (&mut [V], usize),
@@ -61,7 +65,7 @@ pub(crate) fn rows3<T: Send, U: Send, V: Send>(
     if x_cols == 0 || y_cols == 0 || z_cols == 0 {
         return;
     }
-    let grain = grain(x_cols.max(y_cols).max(z_cols));
+    let grain = grain(work);
     let blocks = x.par_chunks_mut(x_cols * grain).zip(y.par_chunks_mut(y_cols * grain));
     blocks.zip(z.par_chunks_mut(z_cols * grain)).enumerate().for_each(|(block, ((xs, ys), zs))| {
         simd(

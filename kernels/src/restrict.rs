@@ -73,6 +73,7 @@ mod cpu {
 
     pub fn restrict(logits: &mut [f32], allowed: &[&[u32]], cols: usize) {
         parallel::rows(
+            cols,
             logits,
             cols,
             #[inline(always)]

@@ -215,6 +215,7 @@ mod cpu {
     pub fn forward<T: Real>(x: &[T], w: &[T], y: &mut [T], inv_rms: &mut [T], eps: f32) {
         let cols = w.len();
         parallel::rows2(
+            cols,
             (y, cols),
             (inv_rms, 1),
             #[inline(always)]
@@ -236,6 +237,7 @@ mod cpu {
         let (x, r, w) = (x.as_slice::<T>(), r.as_slice::<T>(), w.as_slice::<T>());
         let cols = w.len();
         parallel::rows3(
+            cols,
             (h.as_mut_slice::<T>(), cols),
             (y.as_mut_slice::<T>(), cols),
             (inv_rms.as_mut_slice::<T>(), 1),

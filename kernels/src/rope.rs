@@ -51,7 +51,7 @@ pub enum Turn {
 pub fn angles(range: std::ops::Range<usize>, width: usize, theta: f64) -> Vec<f64> {
     let frequencies: Vec<f64> = (0..width / 2).map(|i| theta.powf(-2.0 * i as f64 / width as f64)).collect();
     let mut rows = vec![0.0; range.len() * width];
-    parallel::rows(&mut rows, width, |r, row| {
+    parallel::rows(width, &mut rows, width, |r, row| {
         let (cosines, sines) = row.split_at_mut(width / 2);
         for ((c, s), f) in cosines.iter_mut().zip(sines).zip(&frequencies) {
             (*s, *c) = ((range.start + r) as f64 * f).sin_cos();
@@ -123,6 +123,7 @@ mod cpu {
         let row = sizes.heads * width;
         let sign = if turn == Turn::Forward { T::one() } else { -T::one() };
         parallel::rows(
+            row,
             y.as_mut_slice::<T>(),
             row,
             #[inline(always)]

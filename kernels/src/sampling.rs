@@ -148,6 +148,7 @@ mod cpu {
 
     pub fn argmax(logits: &[f32], tokens: &mut [u32], cols: usize) {
         parallel::rows(
+            cols,
             tokens,
             1,
             #[inline(always)]
@@ -169,6 +170,7 @@ mod cpu {
         inverse: f32,
     ) {
         parallel::rows2(
+            cols,
             (tokens, 1),
             (logp, 1),
             #[inline(always)]

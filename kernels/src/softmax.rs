@@ -98,6 +98,7 @@ mod cpu {
 
     pub fn forward<T: Real>(x: &[T], y: &mut [T], cols: usize) {
         parallel::rows(
+            cols,
             y,
             cols,
             #[inline(always)]
@@ -117,6 +118,7 @@ mod cpu {
 
     pub fn backward<T: Real>(y: &[T], dy: &[T], dx: &mut [T], cols: usize) {
         parallel::rows(
+            cols,
             dx,
             cols,
             #[inline(always)]

@@ -154,7 +154,7 @@ pub(super) fn backward<T: Real>(x: &Inputs<T>, (out, lse): (&[T], &[T]), dout: &
     let Heads { query: heads, kv: kv_heads, dim } = x.heads;
     let tokens = x.segments.tokens();
     let mut delta = vec![T::zero(); lse.len()];
-    parallel::rows(&mut delta, 1, |row, delta| {
+    parallel::rows(dim, &mut delta, 1, |row, delta| {
         let row = row * dim..(row + 1) * dim;
         delta[0] = dot(&out[row.clone()], &dout[row]);
     });

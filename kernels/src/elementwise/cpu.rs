@@ -99,6 +99,7 @@ pub fn fill<T: Real>(y: &mut [T], s: T) {
 pub fn add_bias<T: Real>(x: &[T], bias: &[T], y: &mut [T]) {
     let cols = bias.len();
     parallel::rows(
+        cols,
         y,
         cols,
         #[inline(always)]
