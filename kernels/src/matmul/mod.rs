@@ -214,7 +214,7 @@ mod tests {
         let upload = |x: &[f64]| Buffer::from_slice(&Device::Cpu, x).unwrap();
         // few rows and many; a right operand too small for the shared way
         for (m, ns) in [(7, [64, 130]), (40, [64, 130]), (7, [64, 5])] {
-            let k = 33;
+            let k = 65;
             let a = upload(&numbers(1, m * k));
             let bs = ns.map(|n| upload(&numbers(n as u64, n * k)));
             let pairs = [(&bs[0], ns[0]), (&bs[1], ns[1])];
