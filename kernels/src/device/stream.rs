@@ -61,7 +61,12 @@ impl Stream {
             if let Some(timestamps) = &mut self.timestamps {
                 timestamps.resolve(gpu, &mut encoder);
             }
+            let start = Instant::now();
             self.in_flight.push_back(gpu.0.queue.submit([encoder.finish()]));
+            // a software adapter runs what is submitted on this thread, before it returns
+            if !gpu.summary().hardware {
+                gpu.count_wait(start);
+            }
         }
         if self.in_flight.len() > SUBMITS_IN_FLIGHT
             && let Some(oldest) = self.in_flight.pop_front()
@@ -228,8 +233,12 @@ impl Gpu {
     fn poll(&self, until: wgpu::PollType) -> std::result::Result<wgpu::PollStatus, wgpu::PollError> {
         let start = Instant::now();
         let polled = self.0.device.poll(until);
-        self.0.waited_nanos.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        self.count_wait(start);
         polled
+    }
+
+    fn count_wait(&self, start: Instant) {
+        self.0.waited_nanos.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
     }
 
     fn staging(&self, op: &'static str, size: u64, usage: wgpu::BufferUsages, mapped: bool) -> Result<wgpu::Buffer> {
