@@ -1,0 +1,121 @@
+//! What goes wrong with a device in the middle of training: a typed error, nothing lost, and no memory that grows.
+
+mod support;
+
+use gr2::data::{Batch, Example};
+use gr2::model::{self, Qwen3};
+use gr2::optim::{AdamWConfig, Optimizer};
+use gr2::text::Tokenizer;
+use gr2::train::{TrainConfig, Trainer, loss_and_gradients};
+use gr2_kernels::{Device, Error, GpuOptions};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use support::gpu;
+
+/// One test at a time: the books of the CPU's memory are of the whole process.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/qwen3-tied")
+}
+
+fn example(first: u32) -> Example {
+    let tokens: Vec<u32> = (0..12).map(|t| 10 + (first + 3 * t) % 200).collect();
+    Example { weights: vec![1.0; tokens.len()], tokens }
+}
+
+fn step(model: &mut Qwen3, optimizer: &mut Optimizer, batch: &Batch) -> gr2::Result<f64> {
+    let (loss, mut gradients) = loss_and_gradients(model, batch, None)?;
+    optimizer.step(model.params_mut(), &mut gradients, 1e-3)?;
+    Ok(loss)
+}
+
+fn values(model: &Qwen3) -> Vec<Vec<f32>> {
+    model.params().iter().map(|param| param.value.to_vec::<f32>().expect("f32")).collect()
+}
+
+#[test]
+fn memory_is_the_same_after_a_thousand_steps() {
+    let _alone = alone();
+    for device in std::iter::once(Device::Cpu).chain(gpu("faults")) {
+        let mut model = model::load(&fixture(), &device).expect("loads");
+        let mut optimizer = Optimizer::new(AdamWConfig::default(), &model.params()).expect("optimizer");
+        let batches = [4u32, 5, 6].map(|n| Batch::pack(&(0..n).map(example).collect::<Vec<_>>()).expect("packs"));
+        let mut after = vec![];
+        for i in 0..1000 {
+            step(&mut model, &mut optimizer, &batches[i % 3]).expect("a step");
+            if i == 99 || i == 999 {
+                after.push(device.memory());
+            }
+        }
+        let [(in_use, peak), (in_use_later, peak_later)] = after[..] else { panic!("looked twice") };
+        assert_eq!(in_use, in_use_later, "{device}: bytes in use");
+        // gradients are dropped in an order that varies, and idle blocks with it: within 2 % here, the same after 4,000 steps
+        assert!(peak_later <= peak + peak / 4, "{device}: held {peak} bytes at most, then {peak_later}");
+    }
+}
+
+#[test]
+fn a_refused_allocation_is_named_and_changes_nothing() {
+    let _alone = alone();
+    let Some(device) = gpu("faults") else { return };
+    let Device::Gpu(gpu) = &device else { panic!("not a GPU") };
+    let mut model = model::load(&fixture(), &device).expect("loads");
+    let mut optimizer = Optimizer::new(AdamWConfig::default(), &model.params()).expect("optimizer");
+    let batch = Batch::pack(&[example(1), example(2)]).expect("packs");
+    step(&mut model, &mut optimizer, &batch).expect("a step");
+    let before = values(&model);
+    // little room, then less: refused at another place of the step each time
+    for room in [1 << 17, 1 << 14, 0] {
+        gpu.set_memory_limit(Some(device.memory().0 + room));
+        let error = loss_and_gradients(&model, &batch, None).map(drop).expect_err("must be refused");
+        assert!(matches!(&error, gr2::Error::Kernel(Error::OutOfMemory { .. })), "{error}");
+        assert!(error.to_string().contains("the limit is"), "{error}");
+        assert_eq!(values(&model), before);
+    }
+    gpu.set_memory_limit(None);
+    step(&mut model, &mut optimizer, &batch).expect("goes on");
+    assert_ne!(values(&model), before);
+}
+
+#[test]
+fn a_device_lost_in_training_is_an_error_and_another_goes_on_from_the_checkpoint() {
+    let _alone = alone();
+    if gpu("faults").is_none() {
+        return;
+    }
+    let open = || Device::open("gpu", GpuOptions::for_tests()).expect("opened before");
+    let tokenizer = Tokenizer::load(fixture()).expect("tokenizer");
+    let examples: Vec<Example> = (0..8).map(example).collect();
+    let config = |epochs| TrainConfig { epochs, batch_tokens: 12, checkpoint_seconds: 0, ..TrainConfig::default() };
+    let train = |device: &Device, epochs, directory: &Path| {
+        let mut model = model::load(&fixture(), device).expect("loads");
+        let config = config(epochs);
+        let run =
+            Trainer { stage: "sft", model: &mut model, tokenizer: &tokenizer, config: &config, seed: 1, directory };
+        run.run(&examples).map(|updates| (updates, values(&model)))
+    };
+    let root = tempfile::tempdir().expect("temporary directory");
+    let (whole, lost) = (root.path().join("whole"), root.path().join("lost"));
+    let expected = train(&open(), 2, &whole).expect("trains");
+
+    let device = open();
+    let Device::Gpu(gpu) = device.clone() else { panic!("not a GPU") };
+    let killer = std::thread::spawn({
+        let log = lost.join("checkpoint");
+        move || {
+            while !log.exists() {
+                std::thread::yield_now();
+            }
+            gpu.destroy();
+        }
+    });
+    let error = train(&device, 2, &lost).expect_err("the device is gone");
+    killer.join().expect("ends");
+    assert!(matches!(&error, gr2::Error::Kernel(Error::DeviceLost { .. })), "{error}");
+    assert_eq!(train(&open(), 2, &lost).expect("goes on"), expected);
+}
