@@ -4,15 +4,9 @@ mod support;
 
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use support::{assert_close, smoke};
-
-const FIXTURES: [&str; 2] = ["qwen3-tied", "qwen3-untied"];
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
-}
+use support::{FIXTURES, assert_close, fixture, smoke};
 
 /// What a command came to.
 struct Outcome {

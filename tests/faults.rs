@@ -8,19 +8,15 @@ use gr2::optim::{AdamWConfig, Optimizer};
 use gr2::text::Tokenizer;
 use gr2::train::{TrainConfig, Trainer, loss_and_gradients};
 use gr2_kernels::{Device, Error, GpuOptions};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use support::gpu;
+use support::{fixture, gpu};
 
 /// One test at a time: the books of the CPU's memory are of the whole process.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/qwen3-tied")
 }
 
 fn example(first: u32) -> Example {
@@ -42,7 +38,7 @@ fn values(model: &Qwen3) -> Vec<Vec<f32>> {
 fn memory_is_the_same_after_a_thousand_steps() {
     let _alone = alone();
     for device in std::iter::once(Device::Cpu).chain(gpu("faults")) {
-        let mut model = model::load(&fixture(), &device).expect("loads");
+        let mut model = model::load(&fixture("qwen3-tied"), &device).expect("loads");
         let mut optimizer = Optimizer::new(AdamWConfig::default(), &model.params()).expect("optimizer");
         let batches = [4u32, 5, 6].map(|n| Batch::pack(&(0..n).map(example).collect::<Vec<_>>()).expect("packs"));
         let mut after = vec![];
@@ -64,7 +60,7 @@ fn a_refused_allocation_is_named_and_changes_nothing() {
     let _alone = alone();
     let Some(device) = gpu("faults") else { return };
     let Device::Gpu(gpu) = &device else { panic!("not a GPU") };
-    let mut model = model::load(&fixture(), &device).expect("loads");
+    let mut model = model::load(&fixture("qwen3-tied"), &device).expect("loads");
     let mut optimizer = Optimizer::new(AdamWConfig::default(), &model.params()).expect("optimizer");
     let batch = Batch::pack(&[example(1), example(2)]).expect("packs");
     step(&mut model, &mut optimizer, &batch).expect("a step");
@@ -89,33 +85,32 @@ fn a_device_lost_in_training_is_an_error_and_another_goes_on_from_the_checkpoint
         return;
     }
     let open = || Device::open("gpu", GpuOptions::for_tests()).expect("opened before");
-    let tokenizer = Tokenizer::load(fixture()).expect("tokenizer");
+    let tokenizer = Tokenizer::load(fixture("qwen3-tied")).expect("tokenizer");
     let examples: Vec<Example> = (0..8).map(example).collect();
-    let config = |epochs| TrainConfig { epochs, batch_tokens: 12, checkpoint_seconds: 0, ..TrainConfig::default() };
-    let train = |device: &Device, epochs, directory: &Path| {
-        let mut model = model::load(&fixture(), device).expect("loads");
-        let config = config(epochs);
+    let config = TrainConfig { epochs: 2, batch_tokens: 12, checkpoint_seconds: 0, ..TrainConfig::default() };
+    let train = |device: &Device, directory: &Path| {
+        let mut model = model::load(&fixture("qwen3-tied"), device).expect("loads");
         let run =
             Trainer { stage: "sft", model: &mut model, tokenizer: &tokenizer, config: &config, seed: 1, directory };
         run.run(&examples).map(|updates| (updates, values(&model)))
     };
     let root = tempfile::tempdir().expect("temporary directory");
     let (whole, lost) = (root.path().join("whole"), root.path().join("lost"));
-    let expected = train(&open(), 2, &whole).expect("trains");
+    let expected = train(&open(), &whole).expect("trains");
 
     let device = open();
     let Device::Gpu(gpu) = device.clone() else { panic!("not a GPU") };
     let killer = std::thread::spawn({
-        let log = lost.join("checkpoint");
+        let checkpoint = lost.join("checkpoint");
         move || {
-            while !log.exists() {
+            while !checkpoint.exists() {
                 std::thread::yield_now();
             }
             gpu.destroy();
         }
     });
-    let error = train(&device, 2, &lost).expect_err("the device is gone");
+    let error = train(&device, &lost).expect_err("the device is gone");
     killer.join().expect("ends");
     assert!(matches!(&error, gr2::Error::Kernel(Error::DeviceLost { .. })), "{error}");
-    assert_eq!(train(&open(), 2, &lost).expect("goes on"), expected);
+    assert_eq!(train(&open(), &lost).expect("goes on"), expected);
 }

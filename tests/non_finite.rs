@@ -9,12 +9,8 @@ use gr2::tensor::Tensor;
 use gr2::text::Tokenizer;
 use gr2::train::{TrainConfig, Trainer};
 use gr2_kernels::Device;
-use std::path::{Path, PathBuf};
-use support::{gpu, smoke};
-
-fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/qwen3-tied")
-}
+use std::path::Path;
+use support::{fixture, gpu, smoke};
 
 fn config(epochs: u64, max_skipped: u64) -> TrainConfig {
     // one example an update
@@ -30,7 +26,7 @@ fn examples(weights: &[f32]) -> Vec<Example> {
 }
 
 fn train(model: &mut Qwen3, config: &TrainConfig, examples: &Vec<Example>, directory: &Path) -> gr2::Result<u64> {
-    let tokenizer = Tokenizer::load(fixture()).expect("tokenizer");
+    let tokenizer = Tokenizer::load(fixture("qwen3-tied")).expect("tokenizer");
     Trainer { stage: "sft", model, tokenizer: &tokenizer, config, seed: 1, directory }.run(examples)
 }
 
@@ -43,7 +39,7 @@ fn bits(model: &Qwen3) -> Vec<Vec<u32>> {
 fn a_model_with_nan_in_its_weights_stops_the_run_and_is_left_alone() {
     for device in std::iter::once(Device::Cpu).chain(gpu("non_finite")) {
         let directory = tempfile::tempdir().expect("temporary directory");
-        let mut model = model::load(&fixture(), &device).expect("loads");
+        let mut model = model::load(&fixture("qwen3-tied"), &device).expect("loads");
         let param = model.params_mut().into_iter().find(|p| p.name.contains("up_proj")).expect("a matrix");
         let mut values = param.value.to_vec::<f32>().expect("f32");
         values[5] = f32::NAN;
@@ -68,7 +64,7 @@ fn a_model_with_nan_in_its_weights_stops_the_run_and_is_left_alone() {
 fn one_bad_example_is_skipped_and_counted_and_the_others_are_learnt() {
     for device in std::iter::once(Device::Cpu).chain(gpu("non_finite")) {
         let directory = tempfile::tempdir().expect("temporary directory");
-        let mut model = model::load(&fixture(), &device).expect("loads");
+        let mut model = model::load(&fixture("qwen3-tied"), &device).expect("loads");
         let before = bits(&model);
         let examples = examples(&[1.0, 1.0, f32::NAN, 1.0, 1.0]);
         // 20 updates, 4 of them bad, never two in a row within an epoch of five

@@ -13,14 +13,8 @@ use gr2::text::Tokenizer;
 use gr2::train::loss_and_gradients;
 use gr2_kernels::{Device, Segments};
 use safetensors::SafeTensors;
-use std::path::{Path, PathBuf};
-use support::{assert_close, gpu};
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
-}
-
-const FIXTURES: [&str; 2] = ["qwen3-tied", "qwen3-untied"];
+use std::path::Path;
+use support::{FIXTURES, assert_close, fixture, gpu};
 
 /// The recorded tensors of a fixture.
 struct Expected(Vec<u8>);

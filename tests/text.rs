@@ -1,17 +1,15 @@
 //! Text to ids and back, on tokenizers that `tokenizers` (Python) trained and encoded with.
 
-use std::path::{Path, PathBuf};
+mod support;
 
 use gr2::text::{ChatTemplate, Message, SidShape, SidTokens, Tokenizer};
+use std::path::Path;
+use support::{FIXTURES, fixture};
 
 #[derive(serde::Deserialize)]
 struct Encoded {
     text: String,
     ids: Vec<u32>,
-}
-
-fn fixtures() -> [PathBuf; 2] {
-    ["qwen3-tied", "qwen3-untied"].map(|name| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name))
 }
 
 fn tokenized(dir: &Path) -> Vec<Encoded> {
@@ -22,7 +20,7 @@ fn tokenized(dir: &Path) -> Vec<Encoded> {
 
 #[test]
 fn ids_are_those_of_the_reference() {
-    for dir in fixtures() {
+    for dir in FIXTURES.map(fixture) {
         let tokenizer = Tokenizer::load(&dir).unwrap();
         assert_eq!((tokenizer.vocab_size(), tokenizer.eos_ids()), (512, &[2][..]));
         for Encoded { text, ids } in tokenized(&dir) {
@@ -38,7 +36,7 @@ fn ids_are_those_of_the_reference() {
 
 #[test]
 fn semantic_ids_change_nothing_else_and_survive_saving() {
-    let source = &fixtures()[0];
+    let source = &fixture("qwen3-tied");
     let mut tokenizer = Tokenizer::load(source).unwrap();
     let sids = SidTokens::add(&mut tokenizer, SidShape::new(4, 256).unwrap()).unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -57,7 +55,7 @@ fn semantic_ids_change_nothing_else_and_survive_saving() {
 
 #[test]
 fn a_chat_is_masked_by_tokens() {
-    let mut tokenizer = Tokenizer::load(&fixtures()[1]).unwrap();
+    let mut tokenizer = Tokenizer::load(&fixture("qwen3-untied")).unwrap();
     let sids = SidTokens::add(&mut tokenizer, SidShape::new(4, 256).unwrap()).unwrap();
     let template = ChatTemplate::of(&tokenizer).unwrap();
     let answer = sids.ids(&[1, 2, 3, 4]).unwrap();

@@ -29,8 +29,7 @@ pub fn main() -> ExitCode {
     // on the CPU does so 50 times a token
     let threads = rayon::ThreadPoolBuilder::new().stack_size(STACK).build_global();
     threads.expect("invariant: nothing has used the pool before");
-    let result = rayon::scope(|_| profiled(args));
-    match result {
+    match rayon::scope(|_| profiled(args)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");

@@ -65,7 +65,7 @@ fn search<C: Constraint>(
     beams: usize,
 ) -> Result<Vec<Vec<Beam<C::Node>>>> {
     let mut cache = Cache::new(model.config(), model.device(), prompts.len() * beams, constraint.depth())?;
-    let (hidden, spans) = prefill(model, &mut cache, prompts)?;
+    let (hidden, packed) = prefill(model, &mut cache, prompts)?;
 
     let start = Beam { tokens: vec![], node: constraint.root(), logp: 0.0 };
     let mut paths: Vec<Vec<Beam<C::Node>>> = vec![vec![start]; prompts.len()];
@@ -78,11 +78,11 @@ fn search<C: Constraint>(
             cache.copy_slots(&from, &to, depth - 1)?;
         }
         let (mut rows, mut ids) = (vec![], vec![]);
-        for (p, paths) in paths.iter().enumerate() {
+        for (p, (paths, prompt)) in paths.iter().zip(packed.list()).enumerate() {
             for (rank, path) in paths.iter().enumerate() {
                 rows.push(DecodeRow {
-                    prompt_start: spans[p].start,
-                    prompt_len: spans[p].len() as u32,
+                    prompt_start: prompt.start,
+                    prompt_len: prompt.len,
                     slot: (p * beams + rank) as u32,
                     suffix_len: depth as u32,
                 });

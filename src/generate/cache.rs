@@ -11,7 +11,6 @@ use gr2_kernels::Segments;
 use gr2_kernels::attention::Heads;
 use gr2_kernels::decode::{self, DecodeDims, DecodeRow, DecodeRows, Places};
 use gr2_kernels::{Buffer, Device, Dtype};
-use std::ops::Range;
 
 /// Keys and values of one layer.
 struct LayerCache {
@@ -48,25 +47,17 @@ impl Cache {
     }
 }
 
-/// Runs prompts and keeps their keys and values: the hidden state of the last token of each (P, C), and where it lies
-/// among the packed tokens.
+/// Runs prompts, none of them empty, and keeps their keys and values: the hidden state of the last token of each (P, C),
+/// and where each lies among the packed tokens.
 ///
-/// Errors: `Shape` for an empty prompt or a token past the vocabulary; `Kernel`.
-pub fn prefill(model: &Qwen3, cache: &mut Cache, prompts: &[Vec<u32>]) -> Result<(Var, Vec<Range<u32>>)> {
+/// Errors: `Shape` for a token past the vocabulary; `Kernel`.
+pub(super) fn prefill(model: &Qwen3, cache: &mut Cache, prompts: &[Vec<u32>]) -> Result<(Var, Segments)> {
     let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
     let segments = Segments::packed(&lengths)?;
-    let mut end = 0;
-    let spans: Vec<Range<u32>> = lengths
-        .iter()
-        .map(|&length| {
-            end += length as u32;
-            end - length as u32..end
-        })
-        .collect();
-    let last: Vec<u32> = spans.iter().map(|span| span.end - 1).collect();
-    let mut context = Prefill { cache, positions: segments.positions(), segments };
+    let last: Vec<u32> = segments.list().iter().map(|prompt| prompt.start + prompt.len - 1).collect();
+    let mut context = Prefill { cache, positions: segments.positions(), segments: segments.clone() };
     let hidden = model.hidden_of(&Tape::inference(), &prompts.concat(), &last, &mut context)?;
-    Ok((hidden, spans))
+    Ok((hidden, segments))
 }
 
 /// Prompts packed one after the other.

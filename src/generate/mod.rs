@@ -8,7 +8,7 @@ mod rollout;
 mod sampler;
 
 pub use beam::{Beam, Constraint, beam_search};
-pub use cache::{Cache, Decode, prefill};
+pub use cache::{Cache, Decode};
 pub use grammar::{Free, Grammar};
 pub use rollout::{Rollout, RolloutConfig, rollout};
 pub use sampler::{Sampler, SamplerConfig};

@@ -9,11 +9,11 @@ use crate::error::{Error, Result};
 use crate::model::Qwen3;
 use crate::ops;
 use crate::tensor::{Rng, stream};
+use gr2_kernels::Segment;
 use gr2_kernels::decode::DecodeRow;
 use gr2_kernels::restrict::restrict;
 use rand::RngExt;
 use rayon::prelude::*;
-use std::ops::Range;
 
 /// What to generate.
 #[derive(Debug, Clone)]
@@ -89,7 +89,7 @@ struct Live {
     rollout: Rollout,
     rng: Rng,
     /// Its prompt's place among the packed prompts.
-    prompt: Range<u32>,
+    prompt: Segment,
     /// Prompt and new tokens: what a repetition penalty is for.
     context: Vec<u32>,
 }
@@ -115,15 +115,15 @@ impl<'a> Wave<'a> {
     ) -> Result<Wave<'a>> {
         let slots = prompts.len() * config.samples;
         let mut cache = Cache::new(model.config(), model.device(), slots, config.max_new_tokens.max(1))?;
-        let (hidden, spans) = prefill(model, &mut cache, prompts)?;
+        let (hidden, packed) = prefill(model, &mut cache, prompts)?;
         let mut live = vec![];
         let mut from = vec![];
-        for (p, span) in spans.into_iter().enumerate() {
+        for (p, &prompt) in packed.list().iter().enumerate() {
             for g in 0..config.samples {
                 let rollout =
                     Rollout { prompt: first + p, tokens: vec![], logps: vec![], allowed: vec![], finished: false };
                 let rng = stream(config.seed, "rollout", config.step, ((first + p) * config.samples + g) as u64);
-                live.push(Live { rollout, rng, prompt: span.clone(), context: prompts[p].clone() });
+                live.push(Live { rollout, rng, prompt, context: prompts[p].clone() });
                 from.push(p as u32);
             }
         }
@@ -147,7 +147,7 @@ impl<'a> Wave<'a> {
             }
             let row = |&i: &usize| DecodeRow {
                 prompt_start: self.live[i].prompt.start,
-                prompt_len: self.live[i].prompt.len() as u32,
+                prompt_len: self.live[i].prompt.len,
                 slot: i as u32,
                 suffix_len: self.live[i].rollout.tokens.len() as u32,
             };

@@ -74,10 +74,12 @@ impl Block {
         rows: Option<&[u32]>,
     ) -> Result<Stream> {
         let (mut x, y) = x.normed(tape, &self.input_norm)?;
-        let a = self.attention.forward(tape, &y, rope, (self.index, &mut *context), rows)?;
+        let mut heads = self.attention.heads(tape, &y, rope, self.index, context)?;
         if let Some(rows) = rows {
             x = ops::gather_rows(tape, &x, rows)?;
+            heads = ops::gather_rows(tape, &heads, rows)?;
         }
+        let a = self.attention.o_proj.forward(tape, &heads)?;
         let (h, y) = self.post_norm.forward_add(tape, &x, &context.residual(tape, a)?)?;
         let m = self.mlp.forward(tape, &y)?;
         Ok(Stream { sum: h, branch: Some(context.residual(tape, m)?) })

@@ -99,15 +99,8 @@ pub struct SelfAttention {
 }
 
 impl SelfAttention {
-    /// Applies the layer to (T, C); with `rows`, gives only those rows of the result.
-    pub fn forward(
-        &self,
-        tape: &Tape,
-        x: &Var,
-        rope: &Rotation,
-        (layer, context): (usize, &mut dyn Context),
-        rows: Option<&[u32]>,
-    ) -> Result<Var> {
+    /// The layer before its last projection, of (T, C): what the heads found, side by side (T, H·D).
+    pub fn heads(&self, tape: &Tape, x: &Var, rope: &Rotation, layer: usize, context: &mut dyn Context) -> Result<Var> {
         let AttentionShape { heads, kv_heads, head_dim } = self.shape;
         let (tokens, _) = x.tensor().shape().dims2("attention")?;
         let [q, k, v] = Linear::forward_each([&self.q_proj, &self.k_proj, &self.v_proj], tape, x)?;
@@ -116,11 +109,7 @@ impl SelfAttention {
         let v = ops::reshape(tape, &v, [tokens, kv_heads, head_dim])?;
         let q = ops::rope(tape, &self.q_norm.forward(tape, &q)?, rope)?;
         let k = ops::rope(tape, &self.k_norm.forward(tape, &k)?, rope)?;
-        let y = ops::reshape(tape, &context.attend(tape, layer, &q, &k, &v)?, [tokens, heads * head_dim])?;
-        match rows {
-            Some(rows) => self.o_proj.forward(tape, &ops::gather_rows(tape, &y, rows)?),
-            None => self.o_proj.forward(tape, &y),
-        }
+        ops::reshape(tape, &context.attend(tape, layer, &q, &k, &v)?, [tokens, heads * head_dim])
     }
 
     /// Its parameters.

@@ -5,7 +5,16 @@ pub mod cases;
 pub mod smoke;
 
 use gr2_kernels::{Device, GpuOptions};
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+
+/// The checkpoints of `tests/fixtures`.
+pub const FIXTURES: [&str; 2] = ["qwen3-tied", "qwen3-untied"];
+
+/// The directory of one of them.
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
 
 /// The GPU of this test process, opened once with shader checks on. Without an adapter the test is skipped aloud, or
 /// fails if `REQUIRE_GPU=1`.
