@@ -55,7 +55,7 @@ fn semantic_ids_change_nothing_else_and_survive_saving() {
 
 #[test]
 fn a_chat_is_masked_by_tokens() {
-    let mut tokenizer = Tokenizer::load(&fixture("qwen3-untied")).unwrap();
+    let mut tokenizer = Tokenizer::load(fixture("qwen3-untied")).unwrap();
     let sids = SidTokens::add(&mut tokenizer, SidShape::new(4, 256).unwrap()).unwrap();
     let template = ChatTemplate::of(&tokenizer).unwrap();
     let answer = sids.ids(&[1, 2, 3, 4]).unwrap();
