@@ -25,7 +25,7 @@ fn example(first: u32) -> Example {
 }
 
 fn step(model: &mut Qwen3, optimizer: &mut Optimizer, batch: &Batch) -> gr2::Result<f64> {
-    let (loss, mut gradients) = loss_and_gradients(model, batch, None)?;
+    let (loss, mut gradients) = loss_and_gradients(model, batch, None, 1.0)?;
     optimizer.step(model.params_mut(), &mut gradients, 1e-3)?;
     Ok(loss)
 }
@@ -68,7 +68,7 @@ fn a_refused_allocation_is_named_and_changes_nothing() {
     // little room, then less: refused at another place of the step each time
     for room in [1 << 17, 1 << 14, 0] {
         gpu.set_memory_limit(Some(device.memory().0 + room));
-        let error = loss_and_gradients(&model, &batch, None).map(drop).expect_err("must be refused");
+        let error = loss_and_gradients(&model, &batch, None, 1.0).map(drop).expect_err("must be refused");
         assert!(matches!(&error, gr2::Error::Kernel(Error::OutOfMemory { .. })), "{error}");
         assert!(error.to_string().contains("the limit is"), "{error}");
         assert_eq!(values(&model), before);

@@ -80,7 +80,7 @@ fn a_whole_model_with_its_loss_has_the_gradient_of_its_differences() {
             weights: numbers(seed + 1, length).iter().map(|v| (v + 1.0) as f32).collect(),
         };
         let batch = Batch::pack(&[example(1, 7), example(3, 4)]).expect("packs");
-        let (_, mut gradients) = loss_and_gradients(&model, &batch, dropout).expect("gradients");
+        let (_, mut gradients) = loss_and_gradients(&model, &batch, dropout, 1.0).expect("gradients");
         for p in 0..model.params().len() {
             let name = model.params()[p].name.clone();
             let found = gradients.take(model.params()[p]).unwrap_or_else(|| panic!("{name}: no gradient"));
@@ -92,7 +92,7 @@ fn a_whole_model_with_its_loss_has_the_gradient_of_its_differences() {
                     let mut moved = values.clone();
                     moved[j] += step;
                     model.params_mut()[p].value = Tensor::from_slice(&Device::Cpu, &moved, shape.clone()).expect("f64");
-                    loss_and_gradients(&model, &batch, dropout).expect("loss").0
+                    loss_and_gradients(&model, &batch, dropout, 1.0).expect("loss").0
                 };
                 let expected = (at(STEP) - at(-STEP)) / (2.0 * STEP);
                 at(0.0);

@@ -89,7 +89,7 @@ fn the_loss_and_every_gradient_agree_with_transformers() {
         let expected = Expected::read(name);
         for device in devices("gradients") {
             let model = load(name, &device);
-            let (loss, mut gradients) = loss_and_gradients(&model, &expected.batch(), None).expect("gradients");
+            let (loss, mut gradients) = loss_and_gradients(&model, &expected.batch(), None, 1.0).expect("gradients");
             assert_close(&format!("{name} loss on {device}"), &[loss], &expected.floats("loss"), 1e-4);
             for param in model.params() {
                 let found = gradients.take(param).unwrap_or_else(|| panic!("{}: no gradient", param.name));
@@ -111,7 +111,8 @@ fn ten_steps_of_adamw_follow_the_recorded_curve() {
             let mut optimizer = Optimizer::new(config, &model.params()).expect("optimizer");
             let mut curve = vec![];
             for _ in 0..10 {
-                let (loss, mut gradients) = loss_and_gradients(&model, &expected.batch(), None).expect("gradients");
+                let (loss, mut gradients) =
+                    loss_and_gradients(&model, &expected.batch(), None, 1.0).expect("gradients");
                 optimizer.step(model.params_mut(), &mut gradients, 1e-2).expect("step");
                 curve.push(loss);
             }

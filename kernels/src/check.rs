@@ -1,6 +1,6 @@
 //! What the kernels' unit tests share: the gradient check, and a GPU for tests of what only launchers know.
 
-use crate::{Buffer, Device, Gpu, GpuOptions, Result};
+use crate::{Buffer, Device, Gpu, GpuOptions, Precision, Result};
 use std::sync::OnceLock;
 
 /// The GPU of this test process, with shader checks on. Without an adapter the test is skipped aloud, or fails if
@@ -16,6 +16,20 @@ pub fn gpu(test: &str) -> Option<(Device, Gpu)> {
     });
     if gpu.is_none() {
         println!("{test}: skipped, no Vulkan, Metal or DX12 adapter");
+    }
+    gpu.clone().map(|gpu| (Device::Gpu(gpu.clone()), gpu))
+}
+
+/// A GPU of this test process opened for mixed precision. Without matrix units the test is skipped aloud.
+pub fn gpu_with_matrices(test: &str) -> Option<(Device, Gpu)> {
+    static GPU: OnceLock<Option<Gpu>> = OnceLock::new();
+    let options = GpuOptions { precision: Precision::Mixed, ..GpuOptions::for_tests() };
+    let gpu = GPU.get_or_init(|| match Device::open("gpu", options) {
+        Ok(Device::Gpu(gpu)) => Some(gpu),
+        _ => None,
+    });
+    if gpu.is_none() {
+        println!("{test}: skipped, no adapter with matrix units");
     }
     gpu.clone().map(|gpu| (Device::Gpu(gpu.clone()), gpu))
 }

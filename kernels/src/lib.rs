@@ -53,7 +53,7 @@ pub mod swiglu;
 
 pub use attention::{Segment, Segments};
 pub use buffer::{Buffer, Dtype, Element};
-pub use device::{Device, Gpu, GpuOptions};
+pub use device::{Device, Gpu, GpuOptions, Precision};
 pub use error::{Error, Result};
 pub use real::Real;
 

@@ -14,42 +14,8 @@ struct Params {
 }
 var<immediate> p: Params;
 
-@group(0) @binding(0) var<storage, read> a: array<f32>;
-@group(0) @binding(1) var<storage, read> b: array<f32>;
-@group(0) @binding(2) var<storage, read_write> c: array<f32>;
-
 override A_ROWS_ARE_K: bool = false;
 override B_ROWS_ARE_N: bool = false;
-
-fn load_a(at: Place, i: u32, l: u32) -> f32 {
-    var x = 0.0;
-    if (i < p.m && l < at.k) {
-        if (A_ROWS_ARE_K) { x = a[at.a + l * p.lda + i]; } else { x = a[at.a + i * p.lda + l]; }
-    }
-    return x;
-}
-
-fn load_b(at: Place, l: u32, j: u32) -> f32 {
-    var x = 0.0;
-    if (j < p.n && l < at.k) {
-        if (B_ROWS_ARE_N) { x = b[at.b + j * p.ldb + l]; } else { x = b[at.b + l * p.ldb + j]; }
-    }
-    return x;
-}
-
-fn store(start: u32, i: u32, j: u32, x: f32) {
-    if (i < p.m && j < p.n) {
-        let at = start + i * p.ldc + j;
-        if (p.accumulate == 0u) { c[at] = x; } else { c[at] = c[at] + x; }
-    }
-}
-
-fn store4(start: u32, i: u32, j: u32, x: vec4<f32>) {
-    store(start, i, j, x.x);
-    store(start, i, j + 1u, x.y);
-    store(start, i, j + 2u, x.z);
-    store(start, i, j + 3u, x.w);
-}
 
 // Which tile of which matrix a workgroup computes; rows vary fastest, so that neighbours share columns of b.
 struct Place { a: u32, b: u32, c: u32, i: u32, j: u32, k: u32, inside: bool }

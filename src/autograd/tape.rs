@@ -105,6 +105,11 @@ impl Tape {
     ///
     /// Errors: `Shape` if a seed's shape differs from its output's or the output is not tracked.
     pub fn backward(self, seeds: &[(&Var, Tensor)]) -> Result<Gradients> {
+        self.backward_scaled(seeds, 1.0)
+    }
+
+    /// [`Tape::backward`] with every seed multiplied by `scale`, which the gradients then carry.
+    pub fn backward_scaled(self, seeds: &[(&Var, Tensor)], scale: f64) -> Result<Gradients> {
         let mut nodes = self.nodes.into_inner();
         let mut gradients: Vec<Option<Tensor>> = nodes.iter().map(|_| None).collect();
         for (y, seed) in seeds {
@@ -113,7 +118,11 @@ impl Tape {
                     format!("seed {} for an output {}, tracked: {}", seed.shape(), y.tensor.shape(), y.tracked());
                 return Err(Error::Shape { op: "backward", problem });
             };
-            add(&mut gradients[node], seed.clone())?;
+            let seed = match scale == 1.0 {
+                true => seed.clone(),
+                false => Tensor::new(elementwise::scale(seed.buffer(), scale)?, seed.shape().clone())?,
+            };
+            add(&mut gradients[node], seed)?;
         }
         while let Some(Node { inputs, op }) = nodes.pop() {
             let at = nodes.len();
@@ -129,7 +138,7 @@ impl Tape {
         }
         let params = self.params.into_inner().into_iter();
         let params = params.filter_map(|(id, var)| var.node.map(|node| (id, node))).collect();
-        Ok(Gradients { by_node: gradients, params })
+        Ok(Gradients { by_node: gradients, params, scale })
     }
 
     fn push(&self, node: Node) -> usize {
@@ -151,9 +160,15 @@ fn add(sum: &mut Option<Tensor>, gradient: Tensor) -> Result<()> {
 pub struct Gradients {
     by_node: Vec<Option<Tensor>>,
     params: HashMap<ParamId, usize>,
+    scale: f64,
 }
 
 impl Gradients {
+    /// What they are multiplied by.
+    pub fn scale(&self) -> f64 {
+        self.scale
+    }
+
     /// Gradient of a leaf, if any output depends on it.
     pub fn get(&self, leaf: &Var) -> Option<&Tensor> {
         self.by_node.get(leaf.node?)?.as_ref()
@@ -164,8 +179,9 @@ impl Gradients {
         self.by_node[*self.params.get(&param.id())?].take()
     }
 
-    /// Adds the parameters' gradients of another pass over the same parameters.
+    /// Adds the parameters' gradients of another pass over the same parameters, with the same scale.
     pub fn merge(&mut self, mut other: Gradients) -> Result<()> {
+        assert_eq!(self.scale, other.scale, "invariant: the passes of one update have one scale");
         for (id, node) in other.params {
             let Some(gradient) = other.by_node[node].take() else { continue };
             match self.params.get(&id) {

@@ -97,7 +97,7 @@ fn train(model: &mut Qwen3, load: Load) -> Result<Training> {
     let mut host = 0.0;
     let seconds = median(|| {
         let (start, waited) = (Instant::now(), device.counters().waited);
-        let (_, mut gradients) = loss_and_gradients(model, &batch, None)?;
+        let (_, mut gradients) = loss_and_gradients(model, &batch, None, optimizer.loss_scale().factor())?;
         optimizer.step(model.params_mut(), &mut gradients, 1e-4)?;
         drop(gradients);
         device.synchronize()?;

@@ -4,7 +4,7 @@ use super::{bench, demo, devices, generate, logits, run, tokenize};
 use crate::error::{Error, Result};
 use crate::pipeline::Stage;
 use clap::{Parser, Subcommand};
-use gr2_kernels::{Device, GpuOptions};
+use gr2_kernels::{Device, GpuOptions, Precision};
 use std::path::PathBuf;
 
 /// Trains and serves a generative reasoning re-ranker on any GPU, or on the CPU.
@@ -90,6 +90,10 @@ pub(super) struct DeviceArgs {
     /// Refuses GPU allocations beyond this many bytes.
     #[arg(long, value_name = "BYTES")]
     pub(super) gpu_memory_limit: Option<u64>,
+    /// How a GPU computes products: `f32`, or `mixed`: on matrix units, operands rounded to f16, sums in f32, gradients scaled
+    /// against underflow.
+    #[arg(long, value_enum, default_value = "f32")]
+    pub(super) precision: PrecisionArg,
     /// Keeps bounds checks in shaders, for finding a defect of a kernel or a driver.
     #[arg(long)]
     pub(super) checked_shaders: bool,
@@ -103,8 +107,36 @@ impl DeviceArgs {
             let problem = format!("--device {name}: expected auto, cpu, gpu or gpu:N");
             return Err(Error::Usage { problem, hint: Some("`gr2 devices` lists what is here".into()) });
         }
-        let options =
-            GpuOptions { checked: self.checked_shaders, memory_limit: self.gpu_memory_limit, ..Default::default() };
-        Ok(Device::open(name, options)?)
+        let options = GpuOptions {
+            checked: self.checked_shaders,
+            memory_limit: self.gpu_memory_limit,
+            precision: self.precision.into(),
+            ..Default::default()
+        };
+        let device = Device::open(name, options)?;
+        if matches!((&device, self.precision), (Device::Cpu, PrecisionArg::Mixed)) {
+            let problem = "--precision mixed on the CPU, which computes in f32".to_string();
+            return Err(Error::Usage {
+                problem,
+                hint: Some("name a GPU with --device, or leave --precision out".into()),
+            });
+        }
+        Ok(device)
+    }
+}
+
+/// [`Precision`] as it is spelt.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(super) enum PrecisionArg {
+    F32,
+    Mixed,
+}
+
+impl From<PrecisionArg> for Precision {
+    fn from(spelt: PrecisionArg) -> Precision {
+        match spelt {
+            PrecisionArg::F32 => Precision::F32,
+            PrecisionArg::Mixed => Precision::Mixed,
+        }
     }
 }

@@ -20,7 +20,7 @@ impl DevicesArgs {
                 list.push(serde_json::json!({
                     "device": format!("gpu:{i}"), "name": a.name, "backend": a.backend, "driver": a.driver,
                     "kind": a.kind, "hardware": a.hardware, "max_binding": a.max_binding, "max_buffer": a.max_buffer,
-                    "f16": a.f16, "subgroups": a.subgroups,
+                    "f16": a.f16, "subgroups": a.subgroups, "matrix_side": a.matrices.map(|m| m.side),
                 }));
             }
             println!("{}", serde_json::Value::Array(list));
@@ -31,11 +31,12 @@ impl DevicesArgs {
             println!("gpu:{i}   {} ({}, {}, {})", a.name, a.backend, a.kind, a.driver);
             let mib = |bytes: u64| bytes >> 20;
             println!(
-                "        binds {} MiB, buffers to {} MiB, f16 {}, subgroups {}",
+                "        binds {} MiB, buffers to {} MiB, f16 {}, subgroups {}, matrix units {}",
                 mib(a.max_binding),
                 mib(a.max_buffer),
                 a.f16,
-                a.subgroups
+                a.subgroups,
+                a.matrices.map_or("none".into(), |m| format!("{0} x {0}", m.side))
             );
         }
         let hardware = found.iter().position(|(a, _)| a.hardware);

@@ -1,10 +1,11 @@
 //! AdamW over the parameters of a model.
 
+use super::LossScale;
 use crate::autograd::{Gradients, Param};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use gr2_kernels::adamw::{self, AdamW};
-use gr2_kernels::{Dtype, reduce};
+use gr2_kernels::{Device, Dtype, reduce};
 use serde::{Deserialize, Serialize};
 
 /// Constants of AdamW.
@@ -38,13 +39,21 @@ pub struct StepReport {
     pub grad_norm: f64,
     /// False if the norm was NaN or infinite: then nothing was changed.
     pub applied: bool,
+    /// True if it was so because the loss scale was too large, which is now smaller.
+    pub overflowed: bool,
 }
 
-/// First and second moments of every parameter, in the order the parameters are given.
+impl StepReport {
+    /// Of an update that was not tried, as the loss was NaN or infinite.
+    pub const NOT_TRIED: StepReport = StepReport { grad_norm: f64::NAN, applied: false, overflowed: false };
+}
+
+/// First and second moments of every parameter, in the order the parameters are given, and the scale of the loss.
 pub struct Optimizer {
     config: AdamWConfig,
     moments: Vec<(Tensor, Tensor)>,
     updates: u64,
+    loss_scale: LossScale,
 }
 
 impl Optimizer {
@@ -52,12 +61,18 @@ impl Optimizer {
     pub fn new(config: AdamWConfig, params: &[&Param]) -> Result<Optimizer> {
         let zeros = |p: &Param| Tensor::zeros(p.value.device(), Dtype::F32, p.value.shape().clone());
         let moments = params.iter().map(|p| Ok((zeros(p)?, zeros(p)?))).collect::<Result<_>>()?;
-        Ok(Optimizer { config, moments, updates: 0 })
+        let device = params.first().map_or(Device::Cpu, |p| p.value.device().clone());
+        Ok(Optimizer { config, moments, updates: 0, loss_scale: LossScale::of(&device) })
     }
 
     /// Updates applied so far.
     pub fn updates(&self) -> u64 {
         self.updates
+    }
+
+    /// By what the loss of the next update is to be multiplied.
+    pub fn loss_scale(&self) -> LossScale {
+        self.loss_scale
     }
 
     /// First and second moments by parameter, for a checkpoint.
@@ -66,12 +81,13 @@ impl Optimizer {
     }
 
     /// Puts a checkpoint's moments back.
-    pub fn restore(&mut self, moments: Vec<(Tensor, Tensor)>, updates: u64) {
+    pub fn restore(&mut self, moments: Vec<(Tensor, Tensor)>, updates: u64, loss_scale: Option<LossScale>) {
         self.moments = moments;
         self.updates = updates;
+        self.loss_scale.resume(loss_scale);
     }
 
-    /// One update with learning rate `lr`. A parameter without gradient keeps its value. A non-finite gradient norm
+    /// One update with learning rate `lr`, the gradients' scale taken out. A parameter without gradient keeps its value. A non-finite gradient norm
     /// changes nothing and is reported.
     ///
     /// Errors: `Shape` if the parameters are not the ones given to [`Optimizer::new`].
@@ -81,15 +97,17 @@ impl Optimizer {
             let problem = format!("{} parameters, moments of {}", params.len(), self.moments.len());
             return Err(Error::Shape { op: "adamw", problem });
         }
+        let scale = gradients.scale();
         let gradients: Vec<Option<Tensor>> = params.iter().map(|p| gradients.take(p)).collect();
         let buffers: Vec<_> = gradients.iter().flatten().map(|g| g.buffer()).collect();
-        let grad_norm = reduce::global_norm(&buffers)?;
+        let grad_norm = reduce::global_norm(&buffers)? / scale;
+        let overflowed = self.loss_scale.observe(grad_norm.is_finite());
         if !grad_norm.is_finite() {
-            return Ok(StepReport { grad_norm, applied: false });
+            return Ok(StepReport { grad_norm, applied: false, overflowed });
         }
         self.updates += 1;
         // the small constant is torch's
-        let grad_scale = (self.config.clip_norm / (grad_norm + 1e-6)).min(1.0);
+        let grad_scale = (self.config.clip_norm / (grad_norm + 1e-6)).min(1.0) / scale;
         for ((param, gradient), (m, v)) in params.iter_mut().zip(&gradients).zip(&mut self.moments) {
             let Some(gradient) = gradient else { continue };
             let decays = self.config.decay_vectors || param.value.shape().rank() > 1;
@@ -104,6 +122,6 @@ impl Optimizer {
             };
             adamw::update(param.value.buffer_mut(), gradient.buffer(), m.buffer_mut(), v.buffer_mut(), &update)?;
         }
-        Ok(StepReport { grad_norm, applied: true })
+        Ok(StepReport { grad_norm, applied: true, overflowed })
     }
 }

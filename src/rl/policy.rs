@@ -173,6 +173,7 @@ pub fn policy_gradients(
     temperature: f32,
     clip: &Clip,
     global_tokens: usize,
+    scale: f64,
 ) -> Result<PolicyPass> {
     let packed = PackedGroups::new(groups)?;
     let tape = Tape::new();
@@ -199,7 +200,7 @@ pub fn policy_gradients(
     let logp = found.logp;
     let seed = packed.to_targets(&logp.tensor().to_vec::<f32>()?, &loss.grad);
     let seed = Tensor::from_slice(model.device(), &seed, logp.tensor().shape().clone())?;
-    let gradients = tape.backward(&[(&logp, seed)])?;
+    let gradients = tape.backward_scaled(&[(&logp, seed)], scale)?;
     Ok(PolicyPass { loss: loss.loss, gradients, metrics: loss.metrics, actions })
 }
 

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::generate::{Grammar, Rollout, RolloutConfig, SamplerConfig, rollout};
 use crate::model::{self, Qwen3};
-use crate::optim::{Decay, Optimizer, Schedule};
+use crate::optim::{Decay, Optimizer, Schedule, StepReport};
 use crate::tensor::stream;
 use crate::text::Tokenizer;
 use crate::train::{Cursor, NonFiniteGuard, Snapshot, restore, save};
@@ -338,10 +338,11 @@ impl DapoTrainer<'_> {
         }
         for (at, minibatch) in groups.chunks(size).enumerate() {
             let actions: usize = minibatch.iter().flat_map(|g| &g.responses).map(|r| r.actions().count()).sum();
+            let scale = optimizer.loss_scale().factor();
             let (mut loss, mut sum): (f64, Option<Gradients>) = (0.0, None);
             for pass in passes(minibatch, self.config.pass_tokens) {
                 let groups = &minibatch[pass];
-                let part = policy_gradients(self.model, groups, temperature, &self.config.clip, actions)?;
+                let part = policy_gradients(self.model, groups, temperature, &self.config.clip, actions, scale)?;
                 if at == 0 {
                     seen.add(groups, &part.actions);
                 }
@@ -355,11 +356,11 @@ impl DapoTrainer<'_> {
             let Some(mut gradients) = sum else { continue };
             let report = match loss.is_finite() {
                 true => optimizer.step(self.model.params_mut(), &mut gradients, lr)?,
-                false => crate::optim::StepReport { grad_norm: f64::NAN, applied: false },
+                false => StepReport::NOT_TRIED,
             };
             update.loss += loss / count;
             update.grad_norm += report.grad_norm / count;
-            guard.observe(step, report.applied, loss, report.grad_norm, &minibatch[0].prompt)?;
+            guard.observe(step, &report, loss, &minibatch[0].prompt)?;
         }
         (update.gap, update.entropy) = seen.close()?;
         Ok(update)

@@ -237,7 +237,7 @@ impl RqVae {
         for commitment in &commitments {
             seeds.push((commitment, one(commitment, config.beta)?));
         }
-        let mut gradients = tape.backward(&seeds)?;
+        let mut gradients = tape.backward_scaled(&seeds, optimizer.loss_scale().factor())?;
         let value = |v: &Var| Ok::<f64, Error>(v.tensor().to_f64()?[0]);
         let losses = (value(&reconstruction)?, commitments.iter().map(value).sum::<Result<f64>>()?);
         optimizer.step(self.params_mut(), &mut gradients, config.lr)?;

@@ -4,7 +4,7 @@
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::{self, Qwen3};
-use crate::optim::Optimizer;
+use crate::optim::{LossScale, Optimizer};
 use crate::tensor::Tensor;
 use crate::text::Tokenizer;
 use memmap2::Mmap;
@@ -43,6 +43,9 @@ struct Progress {
     cursor: Cursor,
     /// Updates the optimiser has made.
     updates: u64,
+    /// Its loss scale.
+    #[serde(default)]
+    loss_scale: Option<LossScale>,
 }
 
 /// Everything a run needs to go on.
@@ -85,7 +88,11 @@ fn save_state(snapshot: &Snapshot, optimizer: &Optimizer, path: &Path) -> Result
             Ok((name.as_str(), view.map_err(|e| damaged(path, e))?))
         })
         .collect::<Result<_>>()?;
-    let progress = Progress { cursor: snapshot.cursor.clone(), updates: optimizer.updates() };
+    let progress = Progress {
+        cursor: snapshot.cursor.clone(),
+        updates: optimizer.updates(),
+        loss_scale: Some(optimizer.loss_scale()),
+    };
     let progress = serde_json::to_string(&progress).map_err(|e| damaged(path, e))?;
     // one key, as the order of several would differ from run to run
     let metadata = HashMap::from([(PROGRESS.into(), progress)]);
@@ -124,7 +131,7 @@ pub fn restore(directory: &Path, model: &mut Qwen3, optimizer: &mut Optimizer) -
         };
         moments.push((read("m")?, read("v")?));
     }
-    optimizer.restore(moments, progress.updates);
+    optimizer.restore(moments, progress.updates, progress.loss_scale);
     for (param, saved) in model.params_mut().into_iter().zip(saved.params()) {
         param.value = saved.value.clone();
     }

@@ -8,7 +8,7 @@ use crate::data::{Batch, Example, Examples};
 use crate::error::{Error, Result};
 use crate::model::Qwen3;
 use crate::nn::{Dropout, Packed};
-use crate::optim::{Optimizer, Schedule};
+use crate::optim::{Optimizer, Schedule, StepReport};
 use crate::tensor::{Tensor, stream};
 use crate::text::Tokenizer;
 use crate::{files, ops};
@@ -19,10 +19,15 @@ use serde_json::Value;
 use std::path::Path;
 use std::time::Instant;
 
-/// Weighted mean negative log-likelihood of a batch, `−Σ w log p / Σ w`, and its gradients.
+/// Weighted mean negative log-likelihood of a batch, `−Σ w log p / Σ w`, and its gradients times `scale`.
 ///
 /// Errors: `Shape` for a batch without predictions; `Kernel`.
-pub fn loss_and_gradients(model: &Qwen3, batch: &Batch, dropout: Option<Dropout>) -> Result<(f64, Gradients)> {
+pub fn loss_and_gradients(
+    model: &Qwen3,
+    batch: &Batch,
+    dropout: Option<Dropout>,
+    scale: f64,
+) -> Result<(f64, Gradients)> {
     let total: f64 = batch.weights.iter().map(|&w| w as f64).sum();
     if total <= 0.0 {
         return Err(Error::Shape { op: "loss", problem: "the batch has no token with a weight".into() });
@@ -34,7 +39,7 @@ pub fn loss_and_gradients(model: &Qwen3, batch: &Batch, dropout: Option<Dropout>
     let logp = predicted.logp;
     let seed: Vec<f64> = batch.weights.iter().map(|&w| -(w as f64) / total).collect();
     let seed = Tensor::from_f64(model.device(), logp.tensor().dtype(), &seed, logp.tensor().shape().clone())?;
-    let gradients = tape.backward(&[(&logp, seed)])?;
+    let gradients = tape.backward_scaled(&[(&logp, seed)], scale)?;
     // read last: a GPU is not waited for before it has everything to do
     let logp = logp.tensor().to_f64()?;
     let loss = -logp.iter().zip(&batch.weights).map(|(l, &w)| l * w as f64).sum::<f64>() / total;
@@ -113,12 +118,13 @@ impl Trainer<'_> {
             if !batch.rows.is_empty() {
                 let seed = stream(self.seed, &format!("{} dropout", self.stage), cursor.step, 0).random();
                 let dropout = Some(Dropout { p: self.config.dropout, seed });
-                let (found, mut gradients) = loss_and_gradients(self.model, &batch, dropout)?;
+                let (found, mut gradients) =
+                    loss_and_gradients(self.model, &batch, dropout, optimizer.loss_scale().factor())?;
                 loss = found;
                 let params = self.model.params_mut();
                 report = Some(match loss.is_finite() {
                     true => optimizer.step(params, &mut gradients, lr)?,
-                    false => crate::optim::StepReport { grad_norm: f64::NAN, applied: false },
+                    false => StepReport::NOT_TRIED,
                 });
             }
             cursor.step += 1;
@@ -127,7 +133,7 @@ impl Trainer<'_> {
                 order = self.order(cursor.epoch, size);
             }
             let Some(report) = report else { continue };
-            guard.observe(cursor.step, report.applied, loss, report.grad_norm, &batch.ids)?;
+            guard.observe(cursor.step, &report, loss, &batch.ids)?;
             if report.applied {
                 window.add(loss, report.grad_norm, batch.ids.len());
             }

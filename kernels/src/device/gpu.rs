@@ -1,12 +1,13 @@
 //! Opening an adapter: which there are, what they offer, and whether one is still alive.
 
+use super::matrices::Matrices;
 use super::memory::Pool;
 use super::pipeline::Pipelines;
 use super::reduction::Reduction;
 use super::stream::Stream;
 use crate::error::{Error, Result};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 /// What `gr2 devices` says of an adapter.
@@ -30,6 +31,8 @@ pub struct AdapterSummary {
     pub f16: bool,
     /// Subgroup operations.
     pub subgroups: bool,
+    /// Matrix units that kernels can use.
+    pub matrices: Option<Matrices>,
 }
 
 /// How to open a GPU.
@@ -43,6 +46,18 @@ pub struct GpuOptions {
     pub tuning: Tuning,
     /// Does without optional features, as the plainest adapter has to.
     pub plain: bool,
+    /// How products are computed.
+    pub precision: Precision,
+}
+
+/// How a GPU computes products of matrices. Parameters, activations and sums are f32 in any case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// In f32.
+    #[default]
+    F32,
+    /// On matrix units: the operands rounded to f16 as they are read, the sums f32. Magnitudes past 65,504 overflow.
+    Mixed,
 }
 
 /// Sets of tuned sizes; see [`Constant`](super::Constant).
@@ -68,7 +83,7 @@ impl GpuOptions {
             (false, true) => Tuning::Small,
             (false, false) => Tuning::Adapter,
         };
-        GpuOptions { checked: true, memory_limit: None, tuning, plain: has("plain") }
+        GpuOptions { checked: true, tuning, plain: has("plain"), ..GpuOptions::default() }
     }
 }
 
@@ -92,6 +107,9 @@ pub(super) struct Inner {
     pub(super) checked: bool,
     pub(super) small_simd: bool,
     pub(super) reduction: Reduction,
+    pub(super) matrices: Option<Matrices>,
+    /// Whether they compute right, once that was tried.
+    pub(super) matrices_work: OnceLock<bool>,
     pub(super) timestamps: bool,
     pub(super) pool: Mutex<Pool>,
     pub(super) stream: Mutex<Stream>,
@@ -140,13 +158,15 @@ fn summarise(info: &wgpu::AdapterInfo, adapter: &wgpu::Adapter) -> AdapterSummar
         max_buffer: limits.max_buffer_size,
         f16: features.contains(wgpu::Features::SHADER_F16),
         subgroups: features.contains(wgpu::Features::SUBGROUP),
+        matrices: Matrices::of(adapter),
     }
 }
 
 impl Gpu {
     /// Opens the `index`-th adapter of [`adapters`] with all its limits.
     ///
-    /// Errors: `NoAdapter`; `Unsupported` without immediates (push constants) or a refused device.
+    /// Errors: `NoAdapter`; `Unsupported` without immediates (push constants), without matrix units where the precision asks
+    /// for them, or for a refused device.
     pub fn open(index: usize, options: GpuOptions) -> Result<Gpu> {
         let Some((summary, adapter)) = adapters().into_iter().nth(index) else {
             return Err(Error::NoAdapter { wanted: format!("GPU number {index}") });
@@ -161,9 +181,24 @@ impl Gpu {
             true => wgpu::Features::empty(),
             false => wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP,
         };
+        let matrices = match options.precision {
+            Precision::F32 => None,
+            Precision::Mixed => {
+                let found = summary.matrices.ok_or_else(|| unsupported("matrix units (cooperative f16 matrices)"))?;
+                Some(found)
+            }
+        };
+        let (required, experimental_features) = match matrices {
+            None => (wgpu::Features::IMMEDIATES, wgpu::ExperimentalFeatures::disabled()),
+            // SAFETY: of what is experimental only cooperative matrices are used, in kernels that the parity tests run.
+            Some(_) => {
+                (wgpu::Features::IMMEDIATES | Matrices::FEATURES, unsafe { wgpu::ExperimentalFeatures::enabled() })
+            }
+        };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("gr2"),
-            required_features: wgpu::Features::IMMEDIATES | (offered & optional),
+            required_features: required | (offered & optional),
+            experimental_features,
             required_limits: adapter.limits(),
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
@@ -194,6 +229,8 @@ impl Gpu {
             checked: options.checked,
             small_simd,
             reduction: Reduction::of(smallest_subgroup, small_simd),
+            matrices,
+            matrices_work: OnceLock::new(),
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             pool: Mutex::new(pool),
             stream: Mutex::default(),
@@ -225,6 +262,22 @@ impl Gpu {
     /// True for software adapters: kernels then use small workgroups without shared memory.
     pub fn small_simd(&self) -> bool {
         self.0.small_simd
+    }
+
+    /// The matrix units that kernels may use: those of a GPU opened for [`Precision::Mixed`], unless `test`, which is run the
+    /// first time, finds that they do not compute what they should.
+    pub(crate) fn matrices(&self, test: impl FnOnce() -> bool) -> Option<Matrices> {
+        self.0.matrices.filter(|_| *self.0.matrices_work.get_or_init(test))
+    }
+
+    /// True if it was opened for [`Precision::Mixed`].
+    pub(super) fn mixed(&self) -> bool {
+        self.0.matrices.is_some()
+    }
+
+    /// Rows and columns of its matrices; 16, the usual, where it has none.
+    pub(crate) fn matrix_side(&self) -> usize {
+        self.0.matrices.map_or(16, |matrices| matrices.side as usize)
     }
 
     /// What it was asked to do since it was opened.

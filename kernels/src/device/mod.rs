@@ -5,10 +5,11 @@
 //! - commands: one open compute pass, uploads and downloads in order (`stream.rs`)
 //! - timestamps: GPU time of every dispatch while profiling is on (`timestamps.rs`)
 //! - pipelines: one compilation per kernel, cached bind groups (`pipeline.rs`), their texts: reductions as
-//!   the adapter allows (`reduction.rs`), lines repeated (`unroll.rs`)
+//!   the adapter allows (`reduction.rs`), matrix units (`matrices.rs`), lines repeated (`unroll.rs`)
 
 mod gpu;
 pub(crate) mod host;
+mod matrices;
 mod memory;
 mod pipeline;
 mod reduction;
@@ -16,7 +17,8 @@ mod stream;
 mod timestamps;
 mod unroll;
 
-pub use gpu::{AdapterSummary, Counters, Gpu, GpuOptions, Tuning, adapters};
+pub use gpu::{AdapterSummary, Counters, Gpu, GpuOptions, Precision, Tuning, adapters};
+pub use matrices::{MATRICES, Matrices};
 pub(crate) use memory::GpuMemory;
 pub use pipeline::{Access, Constant, Kernel};
 pub use reduction::{REDUCE, Reduction};
@@ -78,6 +80,11 @@ impl Device {
             Device::Cpu => host::memory(),
             Device::Gpu(gpu) => gpu.memory(),
         }
+    }
+
+    /// True if products are made of operands rounded to f16.
+    pub fn rounds_products(&self) -> bool {
+        matches!(self, Device::Gpu(gpu) if gpu.mixed())
     }
 
     /// What a GPU was asked to do since it was opened; nothing on the CPU.

@@ -1,6 +1,7 @@
 //! Kernels as compiled pipelines: one compilation per kernel and device, one bind group per set of buffers.
 
 use super::gpu::{Gpu, lock};
+use super::matrices::{MATRICES, Matrices};
 use super::reduction::{REDUCE, Reduction};
 use super::unroll::unroll;
 use crate::buffer::Bind;
@@ -53,10 +54,16 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// The whole WGSL text, unrolled, for adapters that reduce in this way.
-    pub fn source(&self, reduction: Reduction) -> String {
-        let reduces = self.sources.contains(&REDUCE);
-        unroll(&[self.sources, if reduces { reduction.texts() } else { &[] }].concat().concat())
+    /// The whole WGSL text, unrolled, for adapters that reduce in this way and have these matrix units.
+    pub fn source(&self, reduction: Reduction, matrices: Option<Matrices>) -> String {
+        let before = matrices.filter(|_| self.cooperates()).map(Matrices::text).unwrap_or_default();
+        let after = if self.sources.contains(&REDUCE) { reduction.texts() } else { &[] };
+        unroll(&(before + &self.sources.concat() + &after.concat()))
+    }
+
+    /// True if it works on matrix units.
+    pub fn cooperates(&self) -> bool {
+        self.sources.contains(&MATRICES)
     }
 
     /// The override values on this kind of device.
@@ -98,7 +105,7 @@ impl Gpu {
 
     fn compile(&self, kernel: &Kernel) -> Compiled {
         let device = &self.0.device;
-        let source = wgpu::ShaderSource::Wgsl(kernel.source(self.0.reduction).into());
+        let source = wgpu::ShaderSource::Wgsl(kernel.source(self.0.reduction, self.0.matrices).into());
         let descriptor = wgpu::ShaderModuleDescriptor { label: Some(kernel.name), source };
         let module = if self.0.checked {
             device.create_shader_module(descriptor)

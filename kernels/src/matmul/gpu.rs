@@ -2,34 +2,43 @@
 
 use super::{Layout, Matmul, OP, check};
 use crate::buffer::{ALIGNMENT, Buffer, Dtype};
-use crate::device::{Access, Constant, Gpu, Kernel};
+use crate::device::{Access, Constant, Device, Gpu, Kernel, MATRICES};
 use crate::error::{Error, Result};
 use crate::reduce;
 use std::ops::Range;
 
 const GRID: &str = include_str!("../../../shaders/common/grid.wgsl");
 const PRODUCT: &str = include_str!("../../../shaders/common/product.wgsl");
+const F32: &str = include_str!("../../../shaders/common/product_f32.wgsl");
 const DIRECT: &str = include_str!("../../../shaders/matmul_direct.wgsl");
-const SHARED: &[&str] = &[GRID, PRODUCT, include_str!("../../../shaders/matmul.wgsl")];
-const DIRECT_32: &[&str] = &[GRID, PRODUCT, "const ROWS: u32 = 32u;\n", DIRECT];
-const DIRECT_8: &[&str] = &[GRID, PRODUCT, "const ROWS: u32 = 8u;\n", DIRECT];
+const SHARED: &[&str] = &[GRID, PRODUCT, F32, include_str!("../../../shaders/matmul.wgsl")];
+const DIRECT_32: &[&str] = &[GRID, PRODUCT, F32, "const ROWS: u32 = 32u;\n", DIRECT];
+const DIRECT_8: &[&str] = &[GRID, PRODUCT, F32, "const ROWS: u32 = 8u;\n", DIRECT];
+const COOPERATIVE: &str = include_str!("../../../shaders/matmul_cooperative.wgsl");
+const LARGE: &str = "const SUBGROUPS_DOWN: u32 = 2u;\nconst SUBGROUPS_ACROSS: u32 = 4u;\nconst DOWN: u32 = 4u;\n\
+    const ACROSS: u32 = 4u;\nconst STEP: u32 = 32u;\nconst STAGES: u32 = 1u;\n";
+const MEDIUM: &str = "const SUBGROUPS_DOWN: u32 = 2u;\nconst SUBGROUPS_ACROSS: u32 = 4u;\nconst DOWN: u32 = 4u;\n\
+    const ACROSS: u32 = 2u;\nconst STEP: u32 = 32u;\nconst STAGES: u32 = 2u;\n";
+const COOPERATIVE_LARGE: &[&str] = &[MATRICES, GRID, PRODUCT, LARGE, COOPERATIVE];
+const COOPERATIVE_MEDIUM: &[&str] = &[MATRICES, GRID, PRODUCT, MEDIUM, COOPERATIVE];
 
 /// `op(a) op(b)` to c from element `offset` on; sizes are checked, c is held alone.
 pub fn matmul(gpu: &Gpu, [a, b, c]: [&Buffer; 3], offset: usize, spec: &Matmul, accumulate: bool) -> Result<()> {
     let Matmul { batch, m, n, k, .. } = *spec;
-    let method = method(spec, gpu.small_simd());
+    let method = best_method(gpu, spec);
     let product = Product { gpu, a, b, c, offset, spec, method, limit: gpu.max_binding() };
     product.run(&Piece { batch: 0..batch, m: 0..m, n: 0..n, k: 0..k, accumulate })
 }
 
 /// `op(a) op(b)` with its sums made in slices, if there are too few of them to keep the GPU busy otherwise.
 pub fn in_slices_if_few(gpu: &Gpu, a: &Buffer, b: &Buffer, spec: &Matmul) -> Result<Option<Buffer>> {
-    let slices = slices(spec, gpu.small_simd(), gpu.max_binding());
+    let method = best_method(gpu, spec);
+    let slices = slices(spec, method, gpu.max_binding());
     if slices < 2 {
         return Ok(None);
     }
-    let length = spec.k.div_ceil(slices).next_multiple_of(16);
-    in_slices(gpu, a, b, spec, Method::Tiled64, length).map(Some)
+    let length = spec.k.div_ceil(slices).next_multiple_of(32);
+    in_slices(gpu, a, b, spec, method, length).map(Some)
 }
 
 /// The ways to compute a product on a GPU.
@@ -45,17 +54,23 @@ enum Method {
     DirectFew,
     /// Lanes along k, 4 x 4 of c per workgroup of 64: for few rows against the rows of b.
     FewRows,
+    /// On matrix units, 8 x 16 of them per workgroup of 8 subgroups.
+    CooperativeLarge,
+    /// On matrix units, 8 x 8 of them per workgroup of 8 subgroups.
+    CooperativeMedium,
 }
 
 impl Method {
-    /// Rows and columns of c per workgroup.
-    fn tile(self) -> (usize, usize) {
+    /// Rows and columns of c per workgroup, where matrices have `side`.
+    fn tile(self, side: usize) -> (usize, usize) {
         match self {
             Method::Tiled128 => (128, 128),
             Method::Tiled64 => (64, 64),
             Method::Direct => (32, 128),
             Method::DirectFew => (8, 128),
             Method::FewRows => (4, 4),
+            Method::CooperativeLarge => (8 * side, 16 * side),
+            Method::CooperativeMedium => (8 * side, 8 * side),
         }
     }
 
@@ -74,7 +89,7 @@ const SLICE: usize = 256;
 fn method(spec: &Matmul, small_simd: bool) -> Method {
     let Matmul { batch, m, n, layout, .. } = *spec;
     if small_simd {
-        if m <= Method::DirectFew.tile().0 { Method::DirectFew } else { Method::Direct }
+        if m <= Method::DirectFew.tile(16).0 { Method::DirectFew } else { Method::Direct }
     } else if layout == Layout::Nt && m <= FEW {
         Method::FewRows
     } else if m > 64 && n > 64 && batch * m.div_ceil(128) * n.div_ceil(128) >= BUSY {
@@ -84,11 +99,64 @@ fn method(spec: &Matmul, small_simd: bool) -> Method {
     }
 }
 
+/// The best method, matrix units considered.
+fn best_method(gpu: &Gpu, spec: &Matmul) -> Method {
+    let Matmul { batch, m, n, .. } = *spec;
+    let plain = method(spec, gpu.small_simd());
+    if plain == Method::FewRows || !whole_eights(spec) {
+        return plain;
+    }
+    let Some(matrices) = gpu.matrices(|| matrices_work(gpu)) else { return plain };
+    let side = matrices.side as usize;
+    let tiles = |method: Method| {
+        let (rows, cols) = method.tile(side);
+        batch * m.div_ceil(rows) * n.div_ceil(cols)
+    };
+    match tiles(Method::CooperativeLarge) >= BUSY {
+        true => Method::CooperativeLarge,
+        false => Method::CooperativeMedium,
+    }
+}
+
+/// True if all rows of a and b start at multiples of eight elements.
+fn whole_eights(spec: &Matmul) -> bool {
+    let Matmul { m, n, k, layout, .. } = *spec;
+    let (a_row, b_row) = (if layout == Layout::Tn { m } else { k }, if layout == Layout::Nt { k } else { n });
+    a_row % 8 == 0 && b_row % 8 == 0
+}
+
+/// Whether matrix units agree with the plain kernels on products of small integers, which are exact in both.
+fn matrices_work(gpu: &Gpu) -> bool {
+    let device = Device::Gpu(gpu.clone());
+    let integers = |n: usize, step: usize| (0..n).map(|i| (i * step % 17) as f32 - 8.0).collect::<Vec<f32>>();
+    let agrees = |layout| -> Result<bool> {
+        let (m, n, k) = (40, 72, 48);
+        let spec = Matmul::one(layout, m, n, k);
+        let (a, b) =
+            (Buffer::from_slice(&device, &integers(m * k, 5))?, Buffer::from_slice(&device, &integers(k * n, 7))?);
+        let whole = Piece { batch: 0..1, m: 0..m, n: 0..n, k: 0..k, accumulate: false };
+        let by = |method| {
+            let c = Buffer::zeros(&device, OP, Dtype::F32, m * n)?;
+            Product { gpu, a: &a, b: &b, c: &c, offset: 0, spec: &spec, method, limit: gpu.max_binding() }
+                .run(&whole)?;
+            c.to_vec::<f32>()
+        };
+        let expected = by(Method::Tiled64)?;
+        Ok(expected == by(Method::CooperativeLarge)? && expected == by(Method::CooperativeMedium)?)
+    };
+    let works = [Layout::Nn, Layout::Nt, Layout::Tn].into_iter().all(|layout| agrees(layout).unwrap_or(false));
+    if !works {
+        tracing::warn!("{}: matrix units do not compute what they should; products stay in f32", gpu.summary().name);
+    }
+    works
+}
+
 /// In how many slices the sums of a product with few results are made side by side, as those of weight gradients are.
-fn slices(spec: &Matmul, small_simd: bool, limit: u64) -> usize {
+fn slices(spec: &Matmul, method: Method, limit: u64) -> usize {
     let Matmul { batch, m, n, k, .. } = *spec;
-    let tiles = m.div_ceil(64) * n.div_ceil(64);
-    if batch != 1 || tiles == 0 || method(spec, small_simd) != Method::Tiled64 {
+    let (rows, cols) = method.tile(16);
+    let tiles = m.div_ceil(rows) * n.div_ceil(cols);
+    if batch != 1 || tiles == 0 || !matches!(method, Method::Tiled64 | Method::CooperativeMedium) {
         return 1;
     }
     let slices = (2 * BUSY / tiles).min(k / SLICE);
@@ -137,7 +205,7 @@ const fn kernel(
 }
 
 /// By method, then by layout.
-pub(crate) static KERNELS: [[Kernel; 3]; 5] = [
+pub(crate) static KERNELS: [[Kernel; 3]; 7] = [
     [
         kernel(SHARED, "matmul.tiled_128.nn", "tiled_128", NN),
         kernel(SHARED, "matmul.tiled_128.nt", "tiled_128", NT),
@@ -163,6 +231,16 @@ pub(crate) static KERNELS: [[Kernel; 3]; 5] = [
         kernel(SHARED, "matmul.few_rows.nt", "few_rows", NT),
         kernel(SHARED, "matmul.few_rows.tn", "few_rows", TN),
     ],
+    [
+        kernel(COOPERATIVE_LARGE, "matmul.cooperative_large.nn", "cooperative", NN),
+        kernel(COOPERATIVE_LARGE, "matmul.cooperative_large.nt", "cooperative", NT),
+        kernel(COOPERATIVE_LARGE, "matmul.cooperative_large.tn", "cooperative", TN),
+    ],
+    [
+        kernel(COOPERATIVE_MEDIUM, "matmul.cooperative_medium.nn", "cooperative", NN),
+        kernel(COOPERATIVE_MEDIUM, "matmul.cooperative_medium.nt", "cooperative", NT),
+        kernel(COOPERATIVE_MEDIUM, "matmul.cooperative_medium.tn", "cooperative", TN),
+    ],
 ];
 
 #[repr(C)]
@@ -183,6 +261,15 @@ struct Params {
     c_stride: u32,
     accumulate: u32,
     sum_k: u32,
+}
+
+impl Params {
+    /// True if every row of a and b starts at a multiple of eight elements, and every sum along a row ends at one.
+    fn in_eights(&self, layout: Layout) -> bool {
+        let starts = [self.a_start, self.b_start, self.a_stride, self.b_stride, self.lda, self.ldb];
+        let sums = if layout == Layout::Tn { [0, 0] } else { [self.k, self.sum_k] };
+        starts.iter().chain(&sums).all(|x| x % 8 == 0)
+    }
 }
 
 /// A product on a GPU, run in pieces whose operands fit the adapter's bindings.
@@ -295,9 +382,16 @@ impl Product<'_> {
             accumulate: piece.accumulate as u32,
             sum_k: all as u32,
         };
-        let (rows, cols) = self.method.tile();
+        let method = match self.method {
+            // a view or a piece that starts within an eight
+            Method::CooperativeLarge | Method::CooperativeMedium if !params.in_eights(self.spec.layout) => {
+                Method::Tiled64
+            }
+            method => method,
+        };
+        let (rows, cols) = method.tile(self.gpu.matrix_side());
         let groups = terms.matrices * piece.m.len().div_ceil(rows) * piece.n.len().div_ceil(cols);
-        let kernel = self.method.kernel(self.spec.layout);
+        let kernel = method.kernel(self.spec.layout);
         self.gpu.run(kernel, &[a_bind, b_bind, c_bind], &params, groups as u64)
     }
 }
@@ -306,13 +400,16 @@ impl Product<'_> {
 mod tests {
     use super::super::tests::{LAYOUTS, operands, plain};
     use super::*;
-    use crate::check::gpu;
+    use crate::check::{gpu, gpu_with_matrices};
+
+    const METHODS: [Method; 5] =
+        [Method::Tiled128, Method::Tiled64, Method::Direct, Method::DirectFew, Method::FewRows];
 
     /// Every method on whatever adapter is here, in one piece and in as many as a small binding limit makes.
     #[test]
     fn every_gpu_method_is_the_definition_whole_and_in_pieces() {
         let Some((device, gpu)) = gpu("matmul") else { return };
-        for method in [Method::Tiled128, Method::Tiled64, Method::Direct, Method::DirectFew, Method::FewRows] {
+        for method in METHODS {
             for layout in LAYOUTS {
                 for (spec, limit) in [
                     (Matmul { batch: 2, m: 131, n: 67, k: 35, layout }, gpu.max_binding()),
@@ -344,6 +441,45 @@ mod tests {
         }
     }
 
+    /// Rounded to f16 first, so that only the order of the f32 sums differs; edges, batches, pieces and odd views included.
+    #[test]
+    fn matrix_units_are_the_definition() {
+        let Some((device, gpu)) = gpu_with_matrices("matmul on matrix units") else { return };
+        for method in [Method::CooperativeLarge, Method::CooperativeMedium] {
+            for layout in LAYOUTS {
+                for (spec, limit, view) in [
+                    (Matmul { batch: 2, m: 136, n: 72, k: 40, layout }, gpu.max_binding(), 8),
+                    (Matmul { batch: 1, m: 136, n: 264, k: 72, layout }, gpu.max_binding(), 8),
+                    (Matmul { batch: 1, m: 24, n: 40, k: 56, layout }, gpu.max_binding(), 1),
+                    (Matmul { batch: 1, m: 48, n: 56, k: 64, layout }, 8192, 0),
+                ] {
+                    let half =
+                        |x: Vec<f64>| x.into_iter().map(|x| half::f16::from_f64(x).to_f64()).collect::<Vec<f64>>();
+                    let (a, b) = operands(&spec);
+                    let (a, b) = (half(a), half(b));
+                    let expected = plain(&a, &b, &spec);
+                    let upload = |x: &[f64]| {
+                        let padded = (0..view).map(|_| 7.0).chain(x.iter().map(|&x| x as f32)).collect::<Vec<f32>>();
+                        Buffer::from_slice(&device, &padded).unwrap().view(view..x.len() + view)
+                    };
+                    let (a, b) = (upload(&a), upload(&b));
+                    let c = Buffer::from_slice(&device, &vec![1.0f32; expected.len()]).unwrap();
+                    let Matmul { batch, m, n, k, .. } = spec;
+                    let product = Product { gpu: &gpu, a: &a, b: &b, c: &c, offset: 0, spec: &spec, method, limit };
+                    for accumulate in [false, true] {
+                        product.run(&Piece { batch: 0..batch, m: 0..m, n: 0..n, k: 0..k, accumulate }).unwrap();
+                        for (i, (found, expected)) in c.to_vec::<f32>().unwrap().iter().zip(&expected).enumerate() {
+                            let expected = if accumulate { 2.0 * expected } else { *expected };
+                            let error = (*found as f64 - expected).abs();
+                            assert!(error < 4e-5, "{method:?} {spec:?} [{i}]: {found} for {expected}");
+                        }
+                    }
+                }
+            }
+        }
+        assert!(matrices_work(&gpu));
+    }
+
     #[test]
     fn sums_in_slices_are_the_definition() {
         let Some((device, gpu)) = gpu("matmul") else { return };
@@ -366,6 +502,7 @@ mod tests {
     #[test]
     fn few_results_of_long_sums_are_sliced_and_nothing_else_is() {
         let one = |m, n, k| Matmul::one(Layout::Tn, m, n, k);
+        let slices = |spec: &Matmul, small, limit| slices(spec, method(spec, small), limit);
         assert_eq!(slices(&one(256, 768, 2048), false, 1 << 30), 5);
         assert_eq!(slices(&one(256, 256, 1 << 20), false, 1 << 31), 16);
         assert_eq!(slices(&one(4096, 4096, 2048), false, 1 << 31), 1);

@@ -1,0 +1,136 @@
+// matmul on matrix units: f16 products, f32 sums.
+//   cooperative  workgroup = SUBGROUPS_DOWN x SUBGROUPS_ACROSS subgroups, each DOWN x ACROSS matrices of SIDE x SIDE of c;
+//                k in steps of STEP through workgroup memory, rows as they lie in a and b, the next step's loads in flight
+//                during the products
+//   a, b         f32, rounded to f16 as they are staged; rows start at multiples of eight elements, and have such a number
+//   c            f32
+//   uses    common/grid.wgsl, common/matrices.wgsl, common/product.wgsl, and a text with the constants of the tile
+alias Eight = mat2x4<f32>;
+
+@group(0) @binding(0) var<storage, read> a: array<Eight>;
+@group(0) @binding(1) var<storage, read> b: array<Eight>;
+@group(0) @binding(2) var<storage, read_write> c: array<f32>;
+
+const GROUP: u32 = SUBGROUPS_DOWN * SUBGROUPS_ACROSS * SUBGROUP;
+const ROWS: u32 = SUBGROUPS_DOWN * DOWN * SIDE;
+const COLUMNS: u32 = SUBGROUPS_ACROSS * ACROSS * SIDE;
+
+const A_LOADS: u32 = ROWS * STEP / 8u / GROUP;
+const B_LOADS: u32 = COLUMNS * STEP / 8u / GROUP;
+
+// Vectors of four from one row of a tile to the next, two more than needed, so that rows start in different banks. A tile has
+// rows of k or of the other axis, as its operand has.
+const K_PITCH: u32 = STEP / 4u + 2u;
+const M_PITCH: u32 = ROWS / 4u + 2u;
+const N_PITCH: u32 = COLUMNS / 4u + 2u;
+const A_TILE: u32 = max(ROWS * K_PITCH, STEP * M_PITCH);
+const B_TILE: u32 = max(COLUMNS * K_PITCH, STEP * N_PITCH);
+var<workgroup> a_tile: array<vec4<f16>, STAGES * A_TILE>;
+var<workgroup> b_tile: array<vec4<f16>, STAGES * B_TILE>;
+var<workgroup> edge: array<f32, GROUP / SUBGROUP * SIDE * SIDE>;
+
+// Row and first column of the v-th eight of a tile.
+fn a_position(v: u32) -> vec2<u32> {
+    let eights = select(STEP / 8u, ROWS / 8u, A_ROWS_ARE_K);
+    return vec2(v / eights, v % eights * 8u);
+}
+
+fn b_position(v: u32) -> vec2<u32> {
+    let eights = select(COLUMNS / 8u, STEP / 8u, B_ROWS_ARE_N);
+    return vec2(v / eights, v % eights * 8u);
+}
+
+// The eight at `v` of the tile that starts at l: an eight is inside or outside as a whole.
+fn load_a(at: Place, l: u32, v: vec2<u32>) -> Eight {
+    var x = Eight();
+    if (A_ROWS_ARE_K) {
+        if (l + v.x < at.k && at.i + v.y < p.m) { x = a[(at.a + (l + v.x) * p.lda + at.i + v.y) / 8u]; }
+    } else {
+        if (at.i + v.x < p.m && l + v.y < at.k) { x = a[(at.a + (at.i + v.x) * p.lda + l + v.y) / 8u]; }
+    }
+    return x;
+}
+
+fn load_b(at: Place, l: u32, v: vec2<u32>) -> Eight {
+    var x = Eight();
+    if (B_ROWS_ARE_N) {
+        if (at.j + v.x < p.n && l + v.y < at.k) { x = b[(at.b + (at.j + v.x) * p.ldb + l + v.y) / 8u]; }
+    } else {
+        if (l + v.x < at.k && at.j + v.y < p.n) { x = b[(at.b + (l + v.x) * p.ldb + at.j + v.y) / 8u]; }
+    }
+    return x;
+}
+
+@compute @workgroup_size(GROUP)
+fn cooperative(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+               @builtin(local_invocation_index) lane: u32, @builtin(subgroup_id) subgroup: u32) {
+    let at = place(group_index(group, groups), ROWS, COLUMNS);
+    let i = subgroup / SUBGROUPS_ACROSS * (DOWN * SIDE);
+    let j = subgroup % SUBGROUPS_ACROSS * (ACROSS * SIDE);
+    let a_pitch = select(K_PITCH, M_PITCH, A_ROWS_ARE_K);
+    let b_pitch = select(N_PITCH, K_PITCH, B_ROWS_ARE_N);
+    let va{A_LOADS} = a_position(lane + {A_LOADS}u * GROUP);
+    let vb{B_LOADS} = b_position(lane + {B_LOADS}u * GROUP);
+    let sa{A_LOADS} = va{A_LOADS}.x * a_pitch + va{A_LOADS}.y / 4u;
+    let sb{B_LOADS} = vb{B_LOADS}.x * b_pitch + vb{B_LOADS}.y / 4u;
+    var c{DOWN}_{ACROSS} = Sums();
+    var na{A_LOADS} = load_a(at, 0u, va{A_LOADS});
+    var nb{B_LOADS} = load_b(at, 0u, vb{B_LOADS});
+    var stage = 0u;
+    for (var l = 0u; l < at.k; l += STEP) {
+        let a_stage = stage * A_TILE;
+        let b_stage = stage * B_TILE;
+        // with two stages the barrier of the step before has let this one go
+        if (STAGES == 1u) { workgroupBarrier(); }
+        a_tile[a_stage + sa{A_LOADS}] = vec4<f16>(na{A_LOADS}[0]);
+        a_tile[a_stage + sa{A_LOADS} + 1u] = vec4<f16>(na{A_LOADS}[1]);
+        b_tile[b_stage + sb{B_LOADS}] = vec4<f16>(nb{B_LOADS}[0]);
+        b_tile[b_stage + sb{B_LOADS} + 1u] = vec4<f16>(nb{B_LOADS}[1]);
+        workgroupBarrier();
+        if (l + STEP < at.k) {
+            na{A_LOADS} = load_a(at, l + STEP, va{A_LOADS});
+            nb{B_LOADS} = load_b(at, l + STEP, vb{B_LOADS});
+        }
+        for (var e = 0u; e < STEP; e += SIDE) {
+            var a{DOWN}: Left;
+            var b{ACROSS}: Right;
+            if (A_ROWS_ARE_K) {
+                a{DOWN} = coopLoad<Left>(&a_tile[a_stage + e * M_PITCH + (i + {DOWN}u * SIDE) / 4u], M_PITCH);
+            } else {
+                a{DOWN} = coopLoadT<Left>(&a_tile[a_stage + (i + {DOWN}u * SIDE) * K_PITCH + e / 4u], K_PITCH);
+            }
+            if (B_ROWS_ARE_N) {
+                b{ACROSS} = coopLoad<Right>(&b_tile[b_stage + (j + {ACROSS}u * SIDE) * K_PITCH + e / 4u], K_PITCH);
+            } else {
+                b{ACROSS} = coopLoadT<Right>(&b_tile[b_stage + e * N_PITCH + (j + {ACROSS}u * SIDE) / 4u], N_PITCH);
+            }
+            c{DOWN}_{ACROSS} = coopMultiplyAdd(a{DOWN}, b{ACROSS}, c{DOWN}_{ACROSS});
+        }
+        stage = STAGES - 1u - stage;
+    }
+    // whole tiles go straight to c, where its rows start at multiples of 16 bytes
+    let ldc = p.ldc;
+    let whole = at.inside && at.i + ROWS <= p.m && at.j + COLUMNS <= p.n && p.accumulate == 0u && (ldc | at.c) % 4u == 0u;
+    if (whole) {
+        let to{DOWN}_{ACROSS} = at.c + (at.i + i + {DOWN}u * SIDE) * ldc + at.j + j + {ACROSS}u * SIDE;
+        coopStoreT(c{DOWN}_{ACROSS}, &c[to{DOWN}_{ACROSS}], ldc);
+    } else {
+        store_edge(at, vec2(i + {DOWN}u * SIDE, j + {ACROSS}u * SIDE), subgroup, lane, c{DOWN}_{ACROSS});
+    }
+}
+
+// One matrix, through workgroup memory: its elements inside c alone.
+fn store_edge(at: Place, first: vec2<u32>, subgroup: u32, lane: u32, sums: Sums) {
+    let own = subgroup * SIDE * SIDE;
+    workgroupBarrier();
+    coopStoreT(sums, &edge[own], SIDE);
+    workgroupBarrier();
+    for (var e = lane % SUBGROUP; e < SIDE * SIDE; e += SUBGROUP) {
+        let row = at.i + first.x + e / SIDE;
+        let column = at.j + first.y + e % SIDE;
+        if (at.inside && row < p.m && column < p.n) {
+            let to = at.c + row * p.ldc + column;
+            if (p.accumulate == 0u) { c[to] = edge[own + e]; } else { c[to] = c[to] + edge[own + e]; }
+        }
+    }
+}
