@@ -2,7 +2,7 @@
 //   param, grad, m, v   (n)  f32
 //   g = grad_scale grad, m += (1 - beta1) (g - m), v = beta2 v + (1 - beta2) g^2
 //   param = decay param - step_size m / (sqrt(v) inverse_correction + eps)
-//   uses       common/grid.wgsl, common/elements.wgsl
+//   uses       common/grid.wgsl, common/ones.wgsl or common/fours.wgsl, common/elements.wgsl
 struct Params {
     n: u32,
     grad_scale: f32,
@@ -16,25 +16,36 @@ struct Params {
 }
 var<immediate> p: Params;
 
-@group(0) @binding(0) var<storage, read_write> param: array<f32>;
-@group(0) @binding(1) var<storage, read> grad: array<f32>;
-@group(0) @binding(2) var<storage, read_write> m: array<f32>;
-@group(0) @binding(3) var<storage, read_write> v: array<f32>;
+@group(0) @binding(0) var<storage, read_write> param: array<Elem>;
+@group(0) @binding(1) var<storage, read> grad: array<Elem>;
+@group(0) @binding(2) var<storage, read_write> m: array<Elem>;
+@group(0) @binding(3) var<storage, read_write> v: array<Elem>;
+
+fn first_moment(old: Elem, g: Elem) -> Elem {
+    return old + p.one_minus_beta1 * (p.grad_scale * g - old);
+}
+
+fn second_moment(old: Elem, g: Elem) -> Elem {
+    return p.beta2 * old + p.one_minus_beta2 * (p.grad_scale * g) * (p.grad_scale * g);
+}
+
+fn stepped(old: Elem, m: Elem, v: Elem) -> Elem {
+    return p.decay * old - p.step_size * m / (sqrt(v) * p.inverse_correction + p.eps);
+}
 
 @compute @workgroup_size(WG)
 fn update(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
           @builtin(local_invocation_index) lane: u32) {
     let first = first_element(group, groups, lane);
-    for (var e = 0u; e < ELEMENTS; e++) {
-        let i = first + e * WG;
-        if (i < p.n) {
-            let g = p.grad_scale * grad[i];
-            let first_moment = m[i] + p.one_minus_beta1 * (g - m[i]);
-            let second_moment = p.beta2 * v[i] + p.one_minus_beta2 * g * g;
-            m[i] = first_moment;
-            v[i] = second_moment;
-            let root = sqrt(second_moment) * p.inverse_correction;
-            param[i] = p.decay * param[i] - p.step_size * first_moment / (root + p.eps);
-        }
-    }
+    let n = p.n / WIDTH;
+    let i{ELEMENTS} = first + {ELEMENTS}u * WG;
+    let g{ELEMENTS} = grad[min(i{ELEMENTS}, n - 1u)];
+    let a{ELEMENTS} = m[min(i{ELEMENTS}, n - 1u)];
+    let b{ELEMENTS} = v[min(i{ELEMENTS}, n - 1u)];
+    let x{ELEMENTS} = param[min(i{ELEMENTS}, n - 1u)];
+    let m{ELEMENTS} = first_moment(a{ELEMENTS}, g{ELEMENTS});
+    let v{ELEMENTS} = second_moment(b{ELEMENTS}, g{ELEMENTS});
+    if (i{ELEMENTS} < n) { m[i{ELEMENTS}] = m{ELEMENTS}; }
+    if (i{ELEMENTS} < n) { v[i{ELEMENTS}] = v{ELEMENTS}; }
+    if (i{ELEMENTS} < n) { param[i{ELEMENTS}] = stepped(x{ELEMENTS}, m{ELEMENTS}, v{ELEMENTS}); }
 }

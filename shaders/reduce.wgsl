@@ -6,6 +6,9 @@
 struct Params { n: u32, cols: u32, span: u32, start: u32, out: u32 }
 var<immediate> p: Params;
 
+// loads in flight of an invocation
+const LOADS: u32 = 8u;
+
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> out: array<f32>;
 
@@ -17,7 +20,10 @@ fn sum(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups:
     if (first >= p.n) { return; }
     let end = min(first + p.span, p.n);
     var total = 0.0;
-    for (var i = first + lane; i < end; i += WG) { total += x[i]; }
+    for (var i = first + lane; i < end; i += WG * LOADS) {
+        let v{LOADS} = x[min(i + {LOADS}u * WG, end - 1u)];
+        total += select(0.0, v{LOADS}, i + {LOADS}u * WG < end);
+    }
     total = group_sum(lane, total);
     if (lane == 0u) { out[p.out + g] = total; }
 }
@@ -30,7 +36,10 @@ fn sum_squares(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups)
     if (first >= p.n) { return; }
     let end = min(first + p.span, p.n);
     var total = 0.0;
-    for (var i = first + lane; i < end; i += WG) { total += x[i] * x[i]; }
+    for (var i = first + lane; i < end; i += WG * LOADS) {
+        let v{LOADS} = x[min(i + {LOADS}u * WG, end - 1u)];
+        total += select(0.0, v{LOADS} * v{LOADS}, i + {LOADS}u * WG < end);
+    }
     total = group_sum(lane, total);
     if (lane == 0u) { out[p.out + g] = total; }
 }
@@ -46,6 +55,9 @@ fn columns(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     if (first >= p.n || column >= p.cols) { return; }
     let end = min(first + p.span, p.n);
     var total = 0.0;
-    for (var r = first; r < end; r++) { total += x[p.start + r * p.cols + column]; }
+    for (var r = first; r < end; r += LOADS) {
+        let v{LOADS} = x[p.start + min(r + {LOADS}u, end - 1u) * p.cols + column];
+        total += select(0.0, v{LOADS}, r + {LOADS}u < end);
+    }
     out[(p.out + g / across) * p.cols + column] = total;
 }

@@ -1,23 +1,19 @@
 //! The AdamW update.
 
 use crate::buffer::{Buffer, Dtype, Float};
-use crate::device::{Access, Device, Kernel};
-use crate::elementwise::{ELEMENT_WIDTH, launch};
+use crate::device::{Access, Device, Widths};
+use crate::elementwise::{element_kernel, launch, sources};
 use crate::error::{Error, Result};
 use crate::profile;
 
-pub(crate) static UPDATE: Kernel = Kernel {
-    name: "adamw.update",
-    sources: &[
-        include_str!("../../shaders/common/grid.wgsl"),
-        include_str!("../../shaders/common/elements.wgsl"),
-        include_str!("../../shaders/adamw.wgsl"),
-    ],
-    entry: "update",
-    bindings: &[Access::Write, Access::Read, Access::Write, Access::Write],
-    constants: &[ELEMENT_WIDTH],
-    params: size_of::<Params>(),
-};
+const SOURCES: &[[&str; 4]; 2] = &sources(include_str!("../../shaders/adamw.wgsl"));
+
+pub(crate) static UPDATE: Widths = element_kernel::<Params>(
+    "adamw.update",
+    SOURCES,
+    "update",
+    &[Access::Write, Access::Read, Access::Write, Access::Write],
+);
 
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -203,11 +199,10 @@ mod tests {
 
     #[test]
     fn single_follows_double_on_both_devices() {
-        // past one block of the parallel loop and one workgroup, with a remainder
-        let n = 8301;
-        let exact = run::<f64>(&Device::Cpu, |x| x, n, 3);
+        // past one block of the parallel loop and one workgroup, with a remainder, by accesses of one and of four
         let devices = [Some(Device::Cpu), gpu("adamw").map(|(device, _)| device)];
-        for device in devices.into_iter().flatten() {
+        for (device, n) in devices.into_iter().flatten().flat_map(|d| [(d.clone(), 8301), (d, 8316)]) {
+            let exact = run::<f64>(&Device::Cpu, |x| x, n, 3);
             for (found, exact) in run::<f32>(&device, |x| x as f32, n, 3).iter().zip(&exact) {
                 for (i, (f, e)) in found.iter().zip(exact).enumerate() {
                     // where v is far below eps the quotient amplifies its rounding; values are below one

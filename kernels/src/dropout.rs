@@ -1,23 +1,15 @@
 //! Dropout with a counter-based generator: what is kept depends on an element's index and the seed only.
 
 use crate::buffer::{Buffer, Dtype, Float};
-use crate::device::{Access, Device, Kernel};
-use crate::elementwise::{ELEMENT_WIDTH, launch};
+use crate::device::{Access, Device, Widths};
+use crate::elementwise::{element_kernel, launch, sources};
 use crate::error::{Error, Result};
 use crate::profile;
 
-pub(crate) static DROPOUT: Kernel = Kernel {
-    name: "dropout",
-    sources: &[
-        include_str!("../../shaders/common/grid.wgsl"),
-        include_str!("../../shaders/common/elements.wgsl"),
-        include_str!("../../shaders/dropout.wgsl"),
-    ],
-    entry: "main",
-    bindings: &[Access::Read, Access::Write],
-    constants: &[ELEMENT_WIDTH],
-    params: size_of::<Params>(),
-};
+const SOURCES: &[[&str; 4]; 2] = &sources(include_str!("../../shaders/dropout.wgsl"));
+
+pub(crate) static DROPOUT: Widths =
+    element_kernel::<Params>("dropout", SOURCES, "main", &[Access::Read, Access::Write]);
 
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

@@ -1,19 +1,25 @@
 //! Rows picked by index.
 
 use crate::buffer::{Buffer, Dtype};
-use crate::device::{Access, Device, Kernel, split_rows};
+use crate::device::{Access, Device, FOURS, Kernel, ONES, Widths, split_rows};
 use crate::elementwise::ELEMENT_WIDTH;
 use crate::error::{Error, Result};
 use crate::profile;
 
-pub(crate) static GATHER: Kernel = Kernel {
-    name: "gather.gather",
-    sources: &[include_str!("../../shaders/common/grid.wgsl"), include_str!("../../shaders/gather.wgsl")],
-    entry: "gather",
-    bindings: &[Access::Read, Access::Read, Access::Write],
-    constants: &[ELEMENT_WIDTH],
-    params: size_of::<Params>(),
-};
+const GRID: &str = include_str!("../../shaders/common/grid.wgsl");
+const SHADER: &str = include_str!("../../shaders/gather.wgsl");
+
+pub(crate) static GATHER: Widths = Widths::new(
+    Kernel {
+        name: "gather.gather",
+        sources: &[],
+        entry: "gather",
+        bindings: &[Access::Read, Access::Read, Access::Write],
+        constants: &[ELEMENT_WIDTH],
+        params: size_of::<Params>(),
+    },
+    &[[GRID, ONES, SHADER], [GRID, FOURS, SHADER]],
+);
 
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -53,6 +59,7 @@ pub fn rows(x: &Buffer, index: &Buffer, cols: usize) -> Result<Buffer> {
             }
         }
         Device::Gpu(gpu) => {
+            let (kernel, width) = GATHER.of(cols);
             for t in split_rows(OP, index.len(), &[cols * 4], gpu.max_binding())? {
                 for r in split_rows(OP, source_rows, &[cols * 4], gpu.max_binding())? {
                     let params = Params {
@@ -63,8 +70,8 @@ pub fn rows(x: &Buffer, index: &Buffer, cols: usize) -> Result<Buffer> {
                         total: source_rows as u32,
                     };
                     let (from, to) = (r.start * cols..r.end * cols, t.start * cols..t.end * cols);
-                    let groups = to.len().div_ceil(ELEMENT_WIDTH.on(gpu)) as u64;
-                    gpu.run(&GATHER, &[x.bind(from), index.bind(t.clone()), y.bind(to)], &params, groups)?;
+                    let groups = to.len().div_ceil(width * ELEMENT_WIDTH.on(gpu)) as u64;
+                    gpu.run(kernel, &[x.bind(from), index.bind(t.clone()), y.bind(to)], &params, groups)?;
                 }
             }
         }

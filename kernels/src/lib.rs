@@ -30,6 +30,7 @@ mod per_gpu;
 mod product;
 pub mod profile;
 pub mod real;
+mod rows;
 mod vector;
 
 pub mod adamw;
@@ -62,19 +63,19 @@ const REDUCE_WIDTH: device::Constant = device::Constant { name: "WG", wide: 256.
 
 /// Every kernel of the crate, for the tests that validate and translate each shader.
 pub fn kernels() -> Vec<&'static device::Kernel> {
-    let mut all = vec![&softmax::FORWARD, &softmax::BACKWARD];
+    let mut all = vec![];
     all.extend([&attention::FORWARD, &attention::STATS, &attention::DQ, &attention::DKV]);
     all.extend([&decode::PART, &decode::MOVE]);
-    all.extend([&gather::GATHER, &logprob::STATS, &logprob::GRADIENT]);
     all.extend([&reduce::SUM, &reduce::SUM_SQUARES, &reduce::COLUMNS]);
-    all.extend([&rope::ROTATE]);
     all.extend([&segment::SUM, &quantize::NEAREST, &restrict::RESTRICT, &sampling::ARGMAX, &sampling::SAMPLE]);
-    all.extend([&swiglu::FORWARD, &swiglu::BACKWARD, &relu::FORWARD, &relu::BACKWARD]);
-    all.push(&dropout::DROPOUT);
-    all.extend(elementwise::KERNELS);
     all.extend(matmul::KERNELS.as_flattened());
-    all.extend(rms_norm::KERNELS);
-    all.push(&adamw::UPDATE);
+    all.push(&rms_norm::WEIGHT_PARTIALS);
+    let mut widths = vec![&softmax::FORWARD, &softmax::BACKWARD, &logprob::STATS, &logprob::GRADIENT];
+    widths.extend([&swiglu::FORWARD, &swiglu::BACKWARD, &relu::FORWARD, &relu::BACKWARD]);
+    widths.extend([&gather::GATHER, &rope::ROTATE, &dropout::DROPOUT, &adamw::UPDATE]);
+    widths.extend(rms_norm::KERNELS);
+    widths.extend(elementwise::KERNELS);
+    all.extend(widths.into_iter().flat_map(device::Widths::all));
     all.extend(&bench::KERNELS);
     all
 }

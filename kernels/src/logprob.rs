@@ -3,35 +3,26 @@
 //! Rows come in chunks, because the logits of a whole batch do not fit: `src/ops/logprob.rs` of `gr2` has the loop.
 
 use crate::buffer::{Buffer, Dtype, Float};
-use crate::device::{Access, Constant, Device, Kernel, REDUCE, split_rows};
+use crate::device::{Access, Device, FOURS, Kernel, ONES, REDUCE, Widths, split_rows};
 use crate::error::{Error, Result};
 use crate::profile;
 use crate::{REDUCE_WIDTH, parallel};
 
-const SOURCES: &[&str] =
-    &[include_str!("../../shaders/common/grid.wgsl"), REDUCE, include_str!("../../shaders/logprob.wgsl")];
-const CONSTANTS: &[Constant] = &[REDUCE_WIDTH];
+const GRID: &str = include_str!("../../shaders/common/grid.wgsl");
+const SHADER: &str = include_str!("../../shaders/logprob.wgsl");
+const SOURCES: &[[&str; 4]; 2] = &[[GRID, ONES, REDUCE, SHADER], [GRID, FOURS, REDUCE, SHADER]];
 
-pub(crate) static STATS: Kernel = Kernel {
-    name: "logprob.stats",
-    sources: SOURCES,
-    entry: "stats",
-    bindings: &[Access::Read, Access::Read, Access::Write, Access::Write, Access::Write],
-    constants: CONSTANTS,
-    params: size_of::<Params>(),
-};
+const fn kernel(name: &'static str, entry: &'static str, bindings: &'static [Access]) -> Widths {
+    let (constants, params) = (&[REDUCE_WIDTH], size_of::<Params>());
+    Widths::new(Kernel { name, sources: &[], entry, bindings, constants, params }, SOURCES)
+}
 
-pub(crate) static GRADIENT: Kernel = Kernel {
-    name: "logprob.gradient",
-    sources: SOURCES,
-    entry: "gradient",
-    bindings: &[Access::Write, Access::Read, Access::Read, Access::Read],
-    constants: CONSTANTS,
-    params: size_of::<Params>(),
-};
+use Access::{Read, Write};
+pub(crate) static STATS: Widths = kernel("logprob.stats", "stats", &[Read, Read, Write, Write, Write]);
+pub(crate) static GRADIENT: Widths = kernel("logprob.gradient", "gradient", &[Write, Read, Read, Read]);
 
-/// Elements of one invocation, `ELEMENTS` in the shader.
-const ELEMENTS: usize = 4;
+/// Accesses of one invocation of the gradient, `ELEMENTS` in the shader.
+const ELEMENTS: usize = 2;
 
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -103,7 +94,7 @@ pub fn stats(logits: &Buffer, targets: &Buffer, chunk: &Chunk, out: &mut Stats) 
                     out.entropy.bind(at.clone()),
                     out.norm.bind(2 * at.start..2 * at.end),
                 ];
-                gpu.run(&STATS, &binds, &params(chunk, r.len()), r.len() as u64)?;
+                gpu.run(STATS.of(chunk.cols).0, &binds, &params(chunk, r.len()), r.len() as u64)?;
             }
         }
     }
@@ -138,13 +129,14 @@ pub fn gradient_in_place(
         Device::Gpu(gpu) => {
             logits.expect_dtype(OP, "logits", Dtype::F32)?;
             logits.make_unique(OP)?;
+            let (kernel, width) = GRADIENT.of(chunk.cols);
             for r in split_rows(OP, chunk.rows, &[chunk.cols * 4], gpu.max_binding())? {
                 let at = chunk.first + r.start..chunk.first + r.end;
                 let span = r.start * chunk.cols..r.end * chunk.cols;
-                let groups = span.len().div_ceil(ELEMENTS * REDUCE_WIDTH.on(&gpu)) as u64;
+                let groups = span.len().div_ceil(ELEMENTS * width * REDUCE_WIDTH.on(&gpu)) as u64;
                 let norm = norm.bind(2 * at.start..2 * at.end);
                 let binds = [logits.bind(span), targets.bind(at.clone()), norm, g.bind(at)];
-                gpu.run(&GRADIENT, &binds, &params(chunk, r.len()), groups)?;
+                gpu.run(kernel, &binds, &params(chunk, r.len()), groups)?;
             }
         }
     }

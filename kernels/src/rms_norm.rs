@@ -1,27 +1,31 @@
 //! Root-mean-square normalisation along the last dimension, alone or fused with the residual sum before it.
 
 use crate::buffer::{Buffer, Dtype, Float};
-use crate::device::{Access, Constant, Device, Gpu, Kernel, REDUCE, split_rows};
+use crate::device::{Access, Device, Gpu, Kernel, Widths, split_rows};
 use crate::error::Result;
 use crate::profile;
 use crate::reduce::column_sum;
-use crate::{REDUCE_WIDTH, parallel};
+use crate::{REDUCE_WIDTH, parallel, rows};
 
-const SOURCES: &[&str] =
-    &[include_str!("../../shaders/common/grid.wgsl"), REDUCE, include_str!("../../shaders/rms_norm.wgsl")];
-const CONSTANTS: &[Constant] = &[REDUCE_WIDTH];
+const SOURCES: &[[&str; 5]; 2] = &rows::sources(include_str!("../../shaders/rms_norm.wgsl"));
 
 const fn kernel(name: &'static str, entry: &'static str, bindings: &'static [Access]) -> Kernel {
-    Kernel { name, sources: SOURCES, entry, bindings, constants: CONSTANTS, params: size_of::<Params>() }
+    let (constants, params) = (&[REDUCE_WIDTH], size_of::<Params>());
+    Kernel { name, sources: &SOURCES[0], entry, bindings, constants, params }
 }
 
-pub(crate) const KERNELS: [&Kernel; 4] = [&FORWARD, &FORWARD_ADD, &BACKWARD, &WEIGHT_PARTIALS];
+const fn over_rows(name: &'static str, entry: &'static str, bindings: &'static [Access]) -> Widths {
+    Widths::new(kernel(name, entry, bindings), SOURCES)
+}
+
+pub(crate) const KERNELS: [&Widths; 3] = [&FORWARD, &FORWARD_ADD, &BACKWARD];
 
 use Access::{Read, Write};
-static FORWARD: Kernel = kernel("rms_norm.forward", "forward", &[Read, Read, Write, Write]);
-static FORWARD_ADD: Kernel = kernel("rms_norm.forward_add", "forward_add", &[Read, Read, Write, Write, Read, Write]);
-static BACKWARD: Kernel = kernel("rms_norm.backward", "backward", &[Read, Read, Read, Read, Write]);
-static WEIGHT_PARTIALS: Kernel = kernel("rms_norm.weight_partials", "weight_partials", &[Read, Read, Read, Write]);
+static FORWARD: Widths = over_rows("rms_norm.forward", "forward", &[Read, Read, Write, Write]);
+static FORWARD_ADD: Widths = over_rows("rms_norm.forward_add", "forward_add", &[Read, Read, Write, Write, Read, Write]);
+static BACKWARD: Widths = over_rows("rms_norm.backward", "backward", &[Read, Read, Read, Read, Write]);
+pub(crate) static WEIGHT_PARTIALS: Kernel =
+    kernel("rms_norm.weight_partials", "weight_partials", &[Read, Read, Read, Write]);
 
 #[repr(C)]
 #[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
@@ -69,9 +73,9 @@ pub fn forward(x: &Buffer, w: &Buffer, rows: usize, cols: usize, eps: f32) -> Re
             x.expect_dtype(OP, "x", Dtype::F32)?;
             for r in split_rows(OP, rows, &[cols * 4], gpu.max_binding())? {
                 let span = r.start * cols..r.end * cols;
-                let (params, groups) = row_grid(gpu, r.len(), cols, eps);
+                let (kernel, params, groups) = row_grid(gpu, &FORWARD, r.len(), cols, eps);
                 let binds = [x.bind(span.clone()), w.bind_all(), y.bind(span), inv_rms.bind(r)];
-                gpu.run(&FORWARD, &binds, &params, groups)?;
+                gpu.run(kernel, &binds, &params, groups)?;
             }
         }
     }
@@ -111,10 +115,10 @@ pub fn forward_add(
             x.expect_dtype(OP, "x", Dtype::F32)?;
             for piece in split_rows(OP, rows, &[cols * 4], gpu.max_binding())? {
                 let span = || piece.start * cols..piece.end * cols;
-                let (params, groups) = row_grid(gpu, piece.len(), cols, eps);
+                let (kernel, params, groups) = row_grid(gpu, &FORWARD_ADD, piece.len(), cols, eps);
                 let inv = inv_rms.bind(piece.clone());
                 let binds = [x.bind(span()), w.bind_all(), y.bind(span()), inv, r.bind(span()), h.bind(span())];
-                gpu.run(&FORWARD_ADD, &binds, &params, groups)?;
+                gpu.run(kernel, &binds, &params, groups)?;
             }
         }
     }
@@ -161,9 +165,9 @@ pub fn backward(
             for r in pieces {
                 let span = || r.start * cols..r.end * cols;
                 let inv = || inv_rms.bind(r.clone());
-                let (params, groups) = row_grid(gpu, r.len(), cols, 0.0);
+                let (kernel, params, groups) = row_grid(gpu, &BACKWARD, r.len(), cols, 0.0);
                 let binds = [x.bind(span()), w.bind_all(), inv(), dy.bind(span()), dx.bind(span())];
-                gpu.run(&BACKWARD, &binds, &params, groups)?;
+                gpu.run(kernel, &binds, &params, groups)?;
                 let params = Params { block: block_rows(r.len(), cols) as u32, first: first as u32, ..params };
                 let binds = [x.bind(span()), inv(), dy.bind(span()), sums.bind_all()];
                 let groups = (blocks(r.len()) * cols).div_ceil(REDUCE_WIDTH.on(gpu)) as u64;
@@ -182,11 +186,11 @@ fn expect(op: &'static str, x: &Buffer, w: &Buffer, rows: usize, cols: usize) ->
     w.expect_dtype(op, "w", x.dtype())
 }
 
-/// Lanes per row so that each has about four elements; a workgroup takes several short rows.
-fn row_grid(gpu: &Gpu, rows: usize, cols: usize, eps: f32) -> (Params, u64) {
-    let span = cols.div_ceil(4).next_power_of_two().min(REDUCE_WIDTH.on(gpu));
-    let params = Params { rows: rows as u32, cols: cols as u32, span: span as u32, eps, ..Params::default() };
-    (params, rows.div_ceil(REDUCE_WIDTH.on(gpu) / span) as u64)
+/// The kernel for rows of `cols` elements, its parameters and workgroups.
+fn row_grid(gpu: &Gpu, kernel: &'static Widths, rows: usize, cols: usize, eps: f32) -> (&'static Kernel, Params, u64) {
+    let (kernel, width) = kernel.of(cols);
+    let (span, groups) = rows::grid(gpu, rows, cols / width);
+    (kernel, Params { rows: rows as u32, cols: cols as u32, span, eps, ..Params::default() }, groups)
 }
 
 /// Rows that one partial sum of `dw` covers: enough partials to fill a GPU, at least 16 rows in each.

@@ -1,20 +1,26 @@
 //! Rotary position embedding, rotate-half layout.
 
 use crate::buffer::{Buffer, Dtype, Float};
-use crate::device::{Access, Device, Kernel, split_rows};
+use crate::device::{Access, Device, FOURS, Kernel, ONES, Widths, split_rows};
 use crate::elementwise::ELEMENT_WIDTH;
 use crate::error::{Error, Result};
 use crate::parallel;
 use crate::profile;
 
-pub(crate) static ROTATE: Kernel = Kernel {
-    name: "rope.rotate",
-    sources: &[include_str!("../../shaders/common/grid.wgsl"), include_str!("../../shaders/rope.wgsl")],
-    entry: "rotate",
-    bindings: &[Access::Read, Access::Read, Access::Read, Access::Write],
-    constants: &[ELEMENT_WIDTH],
-    params: size_of::<Params>(),
-};
+const GRID: &str = include_str!("../../shaders/common/grid.wgsl");
+const SHADER: &str = include_str!("../../shaders/rope.wgsl");
+
+pub(crate) static ROTATE: Widths = Widths::new(
+    Kernel {
+        name: "rope.rotate",
+        sources: &[],
+        entry: "rotate",
+        bindings: &[Access::Read, Access::Read, Access::Read, Access::Write],
+        constants: &[ELEMENT_WIDTH],
+        params: size_of::<Params>(),
+    },
+    &[[GRID, ONES, SHADER], [GRID, FOURS, SHADER]],
+);
 
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -96,6 +102,7 @@ pub fn rotate(x: &Buffer, positions: &Buffer, table: &Buffer, sizes: Heads, turn
         Device::Gpu(gpu) => {
             x.expect_dtype(OP, "x", Dtype::F32)?;
             let row = heads * width;
+            let (kernel, access) = ROTATE.of(width / 2);
             for r in split_rows(OP, tokens, &[row * 4], gpu.max_binding())? {
                 let span = r.start * row..r.end * row;
                 let params = Params {
@@ -105,9 +112,9 @@ pub fn rotate(x: &Buffer, positions: &Buffer, table: &Buffer, sizes: Heads, turn
                     positions: rows as u32,
                     sign: if turn == Turn::Forward { 1.0 } else { -1.0 },
                 };
-                let groups = (span.len() / 2).div_ceil(ELEMENT_WIDTH.on(gpu)) as u64;
+                let groups = (span.len() / 2).div_ceil(access * ELEMENT_WIDTH.on(gpu)) as u64;
                 let binds = [x.bind(span.clone()), positions.bind(r), table.bind_all(), y.bind(span)];
-                gpu.run(&ROTATE, &binds, &params, groups)?;
+                gpu.run(kernel, &binds, &params, groups)?;
             }
         }
     }

@@ -1,38 +1,28 @@
 //! Softmax along the last dimension.
 
 use crate::buffer::{Buffer, Dtype, Float};
-use crate::device::{Access, Constant, Device, Kernel, REDUCE, split_rows};
+use crate::device::{Access, Device, Kernel, Widths, split_rows};
 use crate::error::Result;
 use crate::profile;
-use crate::{REDUCE_WIDTH, parallel};
+use crate::{REDUCE_WIDTH, parallel, rows};
 
-const SOURCES: &[&str] =
-    &[include_str!("../../shaders/common/grid.wgsl"), REDUCE, include_str!("../../shaders/softmax.wgsl")];
-const CONSTANTS: &[Constant] = &[REDUCE_WIDTH];
+const SOURCES: &[[&str; 5]; 2] = &rows::sources(include_str!("../../shaders/softmax.wgsl"));
 
-pub(crate) static FORWARD: Kernel = Kernel {
-    name: "softmax.forward",
-    sources: SOURCES,
-    entry: "forward",
-    bindings: &[Access::Read, Access::Write],
-    constants: CONSTANTS,
-    params: size_of::<Params>(),
-};
+const fn kernel(name: &'static str, entry: &'static str, bindings: &'static [Access]) -> Widths {
+    let (constants, params) = (&[REDUCE_WIDTH], size_of::<Params>());
+    Widths::new(Kernel { name, sources: &[], entry, bindings, constants, params }, SOURCES)
+}
 
-pub(crate) static BACKWARD: Kernel = Kernel {
-    name: "softmax.backward",
-    sources: SOURCES,
-    entry: "backward",
-    bindings: &[Access::Read, Access::Read, Access::Write],
-    constants: CONSTANTS,
-    params: size_of::<Params>(),
-};
+use Access::{Read, Write};
+pub(crate) static FORWARD: Widths = kernel("softmax.forward", "forward", &[Read, Write]);
+pub(crate) static BACKWARD: Widths = kernel("softmax.backward", "backward", &[Read, Read, Write]);
 
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 struct Params {
     rows: u32,
     cols: u32,
+    span: u32,
 }
 
 /// `y = exp(x - max x) / Σ exp(x - max x)` along rows.
@@ -52,10 +42,12 @@ pub fn forward(x: &Buffer, rows: usize, cols: usize) -> Result<Buffer> {
         },
         Device::Gpu(gpu) => {
             x.expect_dtype(OP, "x", Dtype::F32)?;
+            let (kernel, width) = FORWARD.of(cols);
             for r in split_rows(OP, rows, &[cols * 4], gpu.max_binding())? {
-                let span = r.start * cols..r.end * cols;
-                let params = Params { rows: r.len() as u32, cols: cols as u32 };
-                gpu.run(&FORWARD, &[x.bind(span.clone()), y.bind(span)], &params, r.len() as u64)?;
+                let (span, groups) = rows::grid(gpu, r.len(), cols / width);
+                let params = Params { rows: r.len() as u32, cols: cols as u32, span };
+                let elements = r.start * cols..r.end * cols;
+                gpu.run(kernel, &[x.bind(elements.clone()), y.bind(elements)], &params, groups)?;
             }
         }
     }
@@ -81,11 +73,13 @@ pub fn backward(y: &Buffer, dy: &Buffer, rows: usize, cols: usize) -> Result<Buf
         },
         Device::Gpu(gpu) => {
             y.expect_dtype(OP, "y", Dtype::F32)?;
+            let (kernel, width) = BACKWARD.of(cols);
             for r in split_rows(OP, rows, &[cols * 4], gpu.max_binding())? {
-                let span = || r.start * cols..r.end * cols;
-                let params = Params { rows: r.len() as u32, cols: cols as u32 };
-                let binds = [y.bind(span()), dy.bind(span()), dx.bind(span())];
-                gpu.run(&BACKWARD, &binds, &params, r.len() as u64)?;
+                let (span, groups) = rows::grid(gpu, r.len(), cols / width);
+                let params = Params { rows: r.len() as u32, cols: cols as u32, span };
+                let elements = || r.start * cols..r.end * cols;
+                let binds = [y.bind(elements()), dy.bind(elements()), dx.bind(elements())];
+                gpu.run(kernel, &binds, &params, groups)?;
             }
         }
     }

@@ -1,34 +1,22 @@
 //! The gated activation of the feed-forward layer.
 
 use crate::buffer::{Buffer, Dtype, Float};
-use crate::device::{Access, Device, Kernel};
-use crate::elementwise::{ELEMENT_WIDTH, launch};
+use crate::device::{Access, Device, Widths};
+use crate::elementwise::{element_kernel, launch, sources};
 use crate::error::Result;
 use crate::profile;
 
-const SOURCES: &[&str] = &[
-    include_str!("../../shaders/common/grid.wgsl"),
-    include_str!("../../shaders/common/elements.wgsl"),
-    include_str!("../../shaders/swiglu.wgsl"),
-];
+const SOURCES: &[[&str; 4]; 2] = &sources(include_str!("../../shaders/swiglu.wgsl"));
 
-pub(crate) static FORWARD: Kernel = Kernel {
-    name: "swiglu.forward",
-    sources: SOURCES,
-    entry: "forward",
-    bindings: &[Access::Read, Access::Read, Access::Write],
-    constants: &[ELEMENT_WIDTH],
-    params: size_of::<Params>(),
-};
+pub(crate) static FORWARD: Widths =
+    element_kernel::<Params>("swiglu.forward", SOURCES, "forward", &[Access::Read, Access::Read, Access::Write]);
 
-pub(crate) static BACKWARD: Kernel = Kernel {
-    name: "swiglu.backward",
-    sources: SOURCES,
-    entry: "backward",
-    bindings: &[Access::Read, Access::Read, Access::Read, Access::Write, Access::Write],
-    constants: &[ELEMENT_WIDTH],
-    params: size_of::<Params>(),
-};
+pub(crate) static BACKWARD: Widths = element_kernel::<Params>(
+    "swiglu.backward",
+    SOURCES,
+    "backward",
+    &[Access::Read, Access::Read, Access::Read, Access::Write, Access::Write],
+);
 
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

@@ -1,7 +1,8 @@
-// Element-wise kernels: every invocation takes ELEMENTS elements, WG apart, so that a workgroup reads whole lines.
-// Uses common/grid.wgsl.
+// Element-wise kernels: every invocation makes ELEMENTS accesses to each operand, WG apart, so that a workgroup reads whole
+// lines. All loads come first, at clamped places: a store that may alias them would hold back those after it.
+// Uses common/grid.wgsl; places count accesses of common/ones.wgsl or common/fours.wgsl.
 override WG: u32 = 256u;
-const ELEMENTS: u32 = 4u;
+const ELEMENTS: u32 = 2u;
 
 fn first_element(group: vec3<u32>, groups: vec3<u32>, lane: u32) -> u32 {
     return group_index(group, groups) * (WG * ELEMENTS) + lane;

@@ -4,7 +4,7 @@
 pub mod cases;
 pub mod smoke;
 
-use gr2_kernels::{Device, GpuOptions};
+use gr2_kernels::{Device, GpuOptions, Precision};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -29,6 +29,17 @@ pub fn gpu(test: &str) -> Option<Device> {
     });
     if device.is_none() {
         println!("{test}: skipped, no Vulkan, Metal or DX12 adapter");
+    }
+    device.clone()
+}
+
+/// A GPU of this test process opened for mixed precision. Without matrix units the test is skipped aloud.
+pub fn gpu_with_matrices(test: &str) -> Option<Device> {
+    static GPU: OnceLock<Option<Device>> = OnceLock::new();
+    let options = GpuOptions { precision: Precision::Mixed, ..GpuOptions::for_tests() };
+    let device = GPU.get_or_init(|| Device::open("gpu", options).ok());
+    if device.is_none() {
+        println!("{test}: skipped, no adapter with matrix units");
     }
     device.clone()
 }

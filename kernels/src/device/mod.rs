@@ -5,7 +5,8 @@
 //! - commands: one open compute pass, uploads and downloads in order (`stream.rs`)
 //! - timestamps: GPU time of every dispatch while profiling is on (`timestamps.rs`)
 //! - pipelines: one compilation per kernel, cached bind groups (`pipeline.rs`), their texts: reductions as
-//!   the adapter allows (`reduction.rs`), matrix units (`matrices.rs`), lines repeated (`unroll.rs`)
+//!   the adapter allows (`reduction.rs`), matrix units (`matrices.rs`), lines repeated (`unroll.rs`), accesses of one
+//!   element or of four (`widths.rs`)
 
 mod gpu;
 pub(crate) mod host;
@@ -16,12 +17,14 @@ mod reduction;
 mod stream;
 mod timestamps;
 mod unroll;
+mod widths;
 
 pub use gpu::{AdapterSummary, Counters, Gpu, GpuOptions, Precision, Tuning, adapters};
 pub use matrices::{MATRICES, Matrices};
 pub(crate) use memory::GpuMemory;
 pub use pipeline::{Access, Constant, Kernel};
 pub use reduction::{REDUCE, Reduction};
+pub(crate) use widths::{FOURS, ONES, Widths};
 
 use crate::error::{Error, Result};
 use std::ops::Range;

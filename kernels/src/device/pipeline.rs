@@ -39,7 +39,7 @@ impl Constant {
 /// An entry point of a shader file and how to bind it. Bindings are numbered from 0 in group 0, in this order.
 #[derive(Debug)]
 pub struct Kernel {
-    /// Unique name, `file.entry`.
+    /// Its name, `file.entry`.
     pub name: &'static str,
     /// WGSL texts put one after the other: files of `shaders/common/`, then the op's own.
     pub sources: &'static [&'static str],
@@ -66,6 +66,11 @@ impl Kernel {
         self.sources.contains(&MATRICES)
     }
 
+    /// Tells it from every other: kernels are statics. Two texts of one kernel have the same name.
+    fn id(&'static self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
     /// The override values on this kind of device.
     pub fn constants(&self, small_simd: bool) -> Vec<(&'static str, f64)> {
         self.constants.iter().map(|c| (c.name, if small_simd { c.small } else { c.wide })).collect()
@@ -79,8 +84,8 @@ pub(super) struct Compiled {
 
 #[derive(Default)]
 pub(super) struct Pipelines {
-    compiled: HashMap<&'static str, Arc<Compiled>>,
-    bind_groups: HashMap<(&'static str, Vec<u64>), wgpu::BindGroup>,
+    compiled: HashMap<usize, Arc<Compiled>>,
+    bind_groups: HashMap<(usize, Vec<u64>), wgpu::BindGroup>,
 }
 
 /// Bind groups kept before the cache starts over; a training step of a large model uses a few thousand.
@@ -94,12 +99,12 @@ impl Pipelines {
 
 impl Gpu {
     pub(super) fn compiled(&self, kernel: &'static Kernel) -> Result<Arc<Compiled>> {
-        if let Some(found) = lock(&self.0.pipelines).compiled.get(kernel.name) {
+        if let Some(found) = lock(&self.0.pipelines).compiled.get(&kernel.id()) {
             return Ok(found.clone());
         }
         let built = Arc::new(self.compile(kernel));
         self.check(kernel.name)?;
-        lock(&self.0.pipelines).compiled.insert(kernel.name, built.clone());
+        lock(&self.0.pipelines).compiled.insert(kernel.id(), built.clone());
         Ok(built)
     }
 
@@ -173,6 +178,6 @@ impl Gpu {
                 entries: &entries,
             })
         };
-        pipelines.bind_groups.entry((kernel.name, key)).or_insert_with(build).clone()
+        pipelines.bind_groups.entry((kernel.id(), key)).or_insert_with(build).clone()
     }
 }

@@ -35,7 +35,7 @@ impl Reduction {
     /// What a kernel that lists [`REDUCE`] has besides.
     pub(super) fn texts(self) -> &'static [&'static str] {
         match self {
-            Reduction::Tree => &[TREE],
+            Reduction::Tree => &["const ONE_SUBGROUP: bool = false;\n", TREE],
             Reduction::Subgroups => &["const ONE_SUBGROUP: bool = false;\n", BY_SUBGROUPS],
             Reduction::OneSubgroup => &["const ONE_SUBGROUP: bool = true;\n", BY_SUBGROUPS],
         }

@@ -3,41 +3,55 @@
 mod cpu;
 
 use crate::buffer::{Bind, Buffer, Dtype, Float};
-use crate::device::{Access, Constant, Device, Gpu, Kernel, split_rows};
+use crate::device::{Access, Constant, Device, FOURS, Gpu, Kernel, ONES, Widths, split_rows};
 use crate::error::{Error, Result};
 use crate::profile;
 use crate::real::Real;
 
 /// Workgroup size of kernels that use `common/elements.wgsl`.
 pub(crate) const ELEMENT_WIDTH: Constant = Constant { name: "WG", wide: 256.0, small: 32.0 };
-/// Elements of one invocation, `ELEMENTS` in `common/elements.wgsl`.
-const ELEMENTS_PER_LANE: u64 = 4;
+/// Accesses of one invocation, `ELEMENTS` in `common/elements.wgsl`.
+const ELEMENTS_PER_LANE: usize = 2;
 
-const SOURCES: &[&str] = &[
-    include_str!("../../../shaders/common/grid.wgsl"),
-    include_str!("../../../shaders/common/elements.wgsl"),
-    include_str!("../../../shaders/elementwise.wgsl"),
-];
+/// The two texts of an element-wise kernel; see [`Widths`].
+pub(crate) const fn sources(op: &'static str) -> [[&'static str; 4]; 2] {
+    const GRID: &str = include_str!("../../../shaders/common/grid.wgsl");
+    const ELEMENTS: &str = include_str!("../../../shaders/common/elements.wgsl");
+    [[GRID, ONES, ELEMENTS, op], [GRID, FOURS, ELEMENTS, op]]
+}
 
-const fn kernel(name: &'static str, entry: &'static str, bindings: &'static [Access]) -> Kernel {
-    Kernel { name, sources: SOURCES, entry, bindings, constants: &[ELEMENT_WIDTH], params: size_of::<Params>() }
+/// An element-wise kernel with parameters `P`.
+pub(crate) const fn element_kernel<P>(
+    name: &'static str,
+    sources: &'static [[&'static str; 4]; 2],
+    entry: &'static str,
+    bindings: &'static [Access],
+) -> Widths {
+    let kernel = Kernel { name, sources: &[], entry, bindings, constants: &[ELEMENT_WIDTH], params: size_of::<P>() };
+    Widths::new(kernel, sources)
+}
+
+const SOURCES: &[[&str; 4]; 2] = &sources(include_str!("../../../shaders/elementwise.wgsl"));
+
+const fn kernel(name: &'static str, entry: &'static str, bindings: &'static [Access]) -> Widths {
+    element_kernel::<Params>(name, SOURCES, entry, bindings)
 }
 
 const IN_IN_OUT: &[Access] = &[Access::Read, Access::Read, Access::Write];
 const IN_OUT: &[Access] = &[Access::Read, Access::Write];
 
-static ADD: Kernel = kernel("elementwise.add", "add", IN_IN_OUT);
-static SUB: Kernel = kernel("elementwise.sub", "sub", IN_IN_OUT);
-static MUL: Kernel = kernel("elementwise.mul", "mul", IN_IN_OUT);
-static ADD_BIAS: Kernel = kernel("elementwise.add_bias", "add_bias", IN_IN_OUT);
-static SCALE_BY: Kernel = kernel("elementwise.scale_by", "scale_by", IN_IN_OUT);
-static SCALE: Kernel = kernel("elementwise.scale", "scale", IN_OUT);
-static AXPY: Kernel = kernel("elementwise.axpy", "axpy", IN_OUT);
-static BROADCAST: Kernel = kernel("elementwise.broadcast", "broadcast", IN_OUT);
-static SCALE_ASSIGN: Kernel = kernel("elementwise.scale_assign", "scale_assign", &[Access::Write]);
-static FILL: Kernel = kernel("elementwise.fill", "fill", &[Access::Write]);
+static ADD: Widths = kernel("elementwise.add", "add", IN_IN_OUT);
+static SUB: Widths = kernel("elementwise.sub", "sub", IN_IN_OUT);
+static MUL: Widths = kernel("elementwise.mul", "mul", IN_IN_OUT);
+static ADD_BIAS: Widths = kernel("elementwise.add_bias", "add_bias", IN_IN_OUT);
+static SCALE_BY: Widths = kernel("elementwise.scale_by", "scale_by", IN_IN_OUT);
+static SCALE: Widths = kernel("elementwise.scale", "scale", IN_OUT);
+static AXPY: Widths = kernel("elementwise.axpy", "axpy", IN_OUT);
+static BROADCAST: Widths = kernel("elementwise.broadcast", "broadcast", IN_OUT);
+static SCALE_ASSIGN: Widths = kernel("elementwise.scale_assign", "scale_assign", &[Access::Write]);
+static FILL: Widths = kernel("elementwise.fill", "fill", &[Access::Write]);
 
-pub(crate) static KERNELS: [&Kernel; 10] =
+pub(crate) static KERNELS: [&Widths; 10] =
     [&ADD, &SUB, &MUL, &ADD_BIAS, &SCALE_BY, &SCALE, &AXPY, &BROADCAST, &SCALE_ASSIGN, &FILL];
 
 #[repr(C)]
@@ -53,13 +67,25 @@ struct Params {
 /// and parameters of a range of elements.
 pub(crate) fn launch<'a, P: bytemuck::Pod, const N: usize>(
     gpu: &Gpu,
-    kernel: &'static Kernel,
+    kernel: &'static Widths,
     n: usize,
     piece: impl Fn(std::ops::Range<usize>) -> ([Bind<'a>; N], P),
 ) -> Result<()> {
-    let width = if gpu.small_simd() { ELEMENT_WIDTH.small } else { ELEMENT_WIDTH.wide } as u64;
+    launch_rows(gpu, kernel, n, n, piece)
+}
+
+/// As [`launch`], where an access must not leave a row of `cols` elements.
+fn launch_rows<'a, P: bytemuck::Pod, const N: usize>(
+    gpu: &Gpu,
+    kernel: &'static Widths,
+    n: usize,
+    cols: usize,
+    piece: impl Fn(std::ops::Range<usize>) -> ([Bind<'a>; N], P),
+) -> Result<()> {
+    let (kernel, width) = kernel.of(cols);
+    let per_group = width * ELEMENTS_PER_LANE * ELEMENT_WIDTH.on(gpu);
     for range in split_rows(kernel.name, n, &[4], gpu.max_binding())? {
-        let groups = (range.len() as u64).div_ceil(width * ELEMENTS_PER_LANE);
+        let groups = range.len().div_ceil(per_group) as u64;
         let (binds, params) = piece(range);
         gpu.run(kernel, &binds, &params, groups)?;
     }
@@ -72,7 +98,7 @@ type Twins<const N: usize> = (fn([&[f32]; N], &mut [f32], f32), fn([&[f64]; N], 
 /// A kernel whose inputs and output all have the output's elements.
 struct Map<const N: usize> {
     op: &'static str,
-    kernel: &'static Kernel,
+    kernel: &'static Widths,
     twins: Twins<N>,
 }
 
@@ -173,7 +199,7 @@ pub fn fill(y: &mut Buffer, s: f64) -> Result<()> {
 /// A CPU twin that has its output alone, in its two float types.
 type TwinsInPlace = (fn(&mut [f32], f32), fn(&mut [f64], f64));
 
-fn in_place(op: &'static str, kernel: &'static Kernel, twins: TwinsInPlace, y: &mut Buffer, s: f64) -> Result<()> {
+fn in_place(op: &'static str, kernel: &'static Widths, twins: TwinsInPlace, y: &mut Buffer, s: f64) -> Result<()> {
     let _span = profile::span(op);
     match y.device().clone() {
         Device::Cpu => match y.expect_float(op, "y")? {
@@ -265,7 +291,7 @@ pub fn add_bias(x: &Buffer, bias: &Buffer) -> Result<Buffer> {
         Device::Gpu(gpu) => {
             x.expect_dtype(OP, "x", Dtype::F32)?;
             let cols = bias.len();
-            launch(gpu, &ADD_BIAS, x.len(), |r| {
+            launch_rows(gpu, &ADD_BIAS, x.len(), cols, |r| {
                 let params = Params { n: r.len() as u32, cols: cols as u32, first: (r.start % cols) as u32, s: 0.0 };
                 ([x.bind(r.clone()), bias.bind_all(), y.bind(r)], params)
             })?;

@@ -3,7 +3,7 @@ use gr2::ops;
 
 pub fn cases() -> Vec<Case> {
     let mut cases = vec![];
-    for (len, scale) in [(0, 1.0), (1, 1.0), (1027, 4.0), (130, 300.0)] {
+    for (len, scale) in [(0, 1.0), (1, 1.0), (1027, 4.0), (4100, 4.0), (130, 300.0)] {
         cases.push(Case {
             name: format!("swiglu ({len}) scale {scale}"),
             inputs: vec![[len].into(), [len].into()],

@@ -11,8 +11,8 @@ pub fn cases() -> Vec<Case> {
         run,
     };
     let mut cases = vec![];
-    // nothing, one element, past one workgroup of either width with a remainder
-    for len in [0, 1, 1027] {
+    // nothing, one element, past one workgroup of either width with a remainder, by accesses of one and of four
+    for len in [0, 1, 1027, 4100] {
         cases.push(row("add", 2, len, Box::new(|_, tape, x| ops::add(tape, &x[0], &x[1]))));
         cases.push(row("sub", 2, len, Box::new(|_, tape, x| ops::sub(tape, &x[0], &x[1]))));
         cases.push(row("mul", 2, len, Box::new(|_, tape, x| ops::mul(tape, &x[0], &x[1]))));

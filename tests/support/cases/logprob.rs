@@ -13,5 +13,9 @@ pub fn cases() -> Vec<Case> {
         }),
     };
     // one row, fewer columns than lanes, a wide row, a low temperature, logits up to a thousand
-    vec![case(1, 1, 1, 1.0, 1.0), case(3, 5, 7, 1.0, 1.0), case(9, 33, 301, 1.0, 0.5), case(2, 10, 40, 10.0, 1.0)]
+    let mut cases =
+        vec![case(1, 1, 1, 1.0, 1.0), case(3, 5, 7, 1.0, 1.0), case(9, 33, 301, 1.0, 0.5), case(2, 10, 40, 10.0, 1.0)];
+    // past one turn of a workgroup with a remainder, by accesses of one and of four
+    cases.extend([case(3, 8, 2603, 1.0, 1.0), case(2, 8, 9004, 1.0, 1.0)]);
+    cases
 }

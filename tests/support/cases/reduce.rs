@@ -21,7 +21,7 @@ pub fn cases() -> Vec<Case> {
         });
     }
     // the bias gradient is a column sum: no rows, one row, more rows than one span
-    for (rows, cols) in [(0, 3), (1, 1), (100, 13)] {
+    for (rows, cols) in [(0, 3), (1, 1), (100, 13), (67, 516)] {
         cases.push(Case {
             name: format!("add bias ({rows}, {cols})"),
             inputs: vec![[rows, cols].into(), [cols].into()],

@@ -31,7 +31,12 @@ pub fn cases() -> Vec<Case> {
         normalise([3, 2, 64].into(), 1.0, EPS),
         normalise([37, 33].into(), 1.0, EPS),
         normalise([2, 1030].into(), 300.0, EPS),
+        // past one turn of a workgroup with a remainder, by accesses of four and of one
+        normalise([3, 4500].into(), 1.0, EPS),
+        normalise([2, 2051].into(), 1.0, EPS),
         fused(3, 5),
         fused(2, 300),
+        fused(2, 4500),
+        fused(9, 1025),
     ]
 }

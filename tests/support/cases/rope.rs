@@ -13,5 +13,5 @@ pub fn cases() -> Vec<Case> {
         }),
     };
     // one pair, an odd half, positions out of order and repeated as packed sequences have them
-    vec![rotate(&[0], 1, 2), rotate(&[0, 1, 2, 0, 1, 700], 3, 6), rotate(&[8000, 3], 2, 64)]
+    vec![rotate(&[0], 1, 2), rotate(&[0, 1, 2, 0, 1, 700], 3, 6), rotate(&[8000, 3], 2, 64), rotate(&[5, 6, 7], 3, 128)]
 }
