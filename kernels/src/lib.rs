@@ -64,7 +64,8 @@ const REDUCE_WIDTH: device::Constant = device::Constant { name: "WG", wide: 256.
 pub fn kernels() -> Vec<&'static device::Kernel> {
     let mut all = vec![&softmax::FORWARD, &softmax::BACKWARD];
     all.extend([&attention::FORWARD, &attention::STATS, &attention::DQ, &attention::DKV]);
-    all.extend([&decode::PART, &decode::MOVE]);
+    all.extend([&decode::PART, &decode::MERGE, &decode::MOVE]);
+    all.extend(&decode::SPLITS);
     all.extend([&gather::GATHER, &logprob::STATS, &logprob::GRADIENT]);
     all.extend([&reduce::SUM, &reduce::SUM_SQUARES, &reduce::COLUMNS]);
     all.extend([&rope::ROTATE]);
