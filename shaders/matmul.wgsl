@@ -1,7 +1,6 @@
-// matmul: a product through workgroup memory, or along k.
+// matmul: a product through workgroup memory.
 //   tiled   workgroup = TILE x TILE of c, 16 x 16 invocations of 8 x 8 (or 4 x 4) each, K in steps of 16 through
 //           workgroup memory, the next step's loads in flight during the products
-//   few_rows  for a few rows against the rows of b: workgroup = 4 x 4 of c, lanes along k
 //   uses    common/product.wgsl
 // four rows of a, or four columns of b, at one l
 fn load_a4(at: Place, i: u32, l: u32) -> vec4<f32> {
@@ -125,38 +124,4 @@ fn tiled_64(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
     store4(at.c, i + 1u, j, r1);
     store4(at.c, i + 2u, j, r2);
     store4(at.c, i + 3u, j, r3);
-}
-
-const FEW_LANES: u32 = 64u;
-var<workgroup> sums: array<vec4<f32>, 4u * FEW_LANES>;
-
-@compute @workgroup_size(FEW_LANES)
-fn few_rows(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
-            @builtin(local_invocation_index) lane: u32) {
-    let at = place(group_index(group, groups), 4u, 4u);
-    if (!at.inside) { return; }
-    var r0 = vec4(0.0); var r1 = vec4(0.0); var r2 = vec4(0.0); var r3 = vec4(0.0);
-    for (var l = lane; l < at.k; l += FEW_LANES) {
-        let x = load_a4(at, at.i, l);
-        let y = load_b4(at, l, at.j);
-        r0 = fma(vec4(x.x), y, r0);
-        r1 = fma(vec4(x.y), y, r1);
-        r2 = fma(vec4(x.z), y, r2);
-        r3 = fma(vec4(x.w), y, r3);
-    }
-    sums[lane] = r0;
-    sums[FEW_LANES + lane] = r1;
-    sums[2u * FEW_LANES + lane] = r2;
-    sums[3u * FEW_LANES + lane] = r3;
-    workgroupBarrier();
-    for (var half = FEW_LANES / 2u; half > 0u; half = half / 2u) {
-        if (lane < half) {
-            for (var r = 0u; r < 4u; r++) {
-                let to = r * FEW_LANES + lane;
-                sums[to] = sums[to] + sums[to + half];
-            }
-        }
-        workgroupBarrier();
-    }
-    if (lane < 4u) { store4(at.c, at.i + lane, at.j, sums[lane * FEW_LANES]); }
 }

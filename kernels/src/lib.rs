@@ -65,7 +65,8 @@ const REDUCE_WIDTH: device::Constant = device::Constant { name: "WG", wide: 256.
 pub fn kernels() -> Vec<&'static device::Kernel> {
     let mut all = vec![];
     all.extend([&attention::FORWARD, &attention::STATS, &attention::DQ, &attention::DKV]);
-    all.extend([&decode::PART, &decode::MOVE]);
+    all.extend([&decode::PART, &decode::MERGE, &decode::MOVE]);
+    all.extend(&decode::SPLITS);
     all.extend([&reduce::SUM, &reduce::SUM_SQUARES, &reduce::COLUMNS]);
     all.extend([&segment::SUM, &quantize::NEAREST, &restrict::RESTRICT, &sampling::ARGMAX, &sampling::SAMPLE]);
     all.extend(matmul::KERNELS.as_flattened());

@@ -1,6 +1,8 @@
-//! Decoding attention on a GPU: one dispatch for each part of the cache and each piece of it that fits a binding; each
-//! merges with the ones before it by their log-sum-exps.
+//! Decoding attention on a GPU: in parts side by side (`split.rs`) where that is made for the sizes and the adapter;
+//! else one dispatch for each part of the cache and each piece of it that fits a binding, which merges with the ones
+//! before it by their log-sum-exps.
 
+use super::split;
 use super::{DecodeDims, DecodeRows};
 use crate::buffer::{Buffer, Dtype};
 use crate::device::{Access, Constant, Gpu, Kernel, REDUCE, split_rows};
@@ -54,6 +56,9 @@ pub(super) fn decode(
     limit: u64,
 ) -> Result<()> {
     const OP: &str = "decode";
+    if !gpu.small_simd() && split::decode(gpu, (q, out), &parts, rows, dims, limit)? {
+        return Ok(());
+    }
     let (heads, count) = (dims.heads, rows.list.len());
     let table = rows.tables.get(gpu, || {
         let fields = rows.list.iter().flat_map(|r| [r.prompt_start, r.prompt_len, r.slot, r.suffix_len]);

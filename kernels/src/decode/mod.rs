@@ -3,18 +3,22 @@
 //! Prompt keys and values lie packed, (Tp, K, D), as prefill made them: many rows may read the same prompt. What each
 //! row generates lies in its own slot of a suffix cache, (slots, capacity, K, D).
 //!
-//! - attention: here, `cpu.rs` (the twin) and `gpu.rs` (the two parts, in pieces that fit a binding)
+//! - attention: here, `cpu.rs` (the twin) and `gpu.rs` (the two parts, in pieces that fit a binding); on large GPUs
+//!   `split.rs` (the tokens of each row side by side), as `plan.rs` deals them out
 //! - the cache's upkeep on both devices: `slots.rs`
 
 mod cpu;
 mod gpu;
+mod plan;
 mod slots;
+mod split;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use gpu::PART;
 pub(crate) use slots::MOVE;
 pub use slots::{Places, copy_slots, write_suffix};
+pub(crate) use split::{MERGE, SPLITS};
 
 use crate::attention::Heads;
 use crate::buffer::{Buffer, Float};
@@ -24,11 +28,13 @@ use crate::per_gpu::PerGpu;
 use crate::profile;
 use crate::real::Real;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// What each active row attends to. Made once a step and used by every layer: a GPU uploads it once.
 pub struct DecodeRows {
     list: Vec<DecodeRow>,
     tables: PerGpu<Buffer>,
+    plans: PerGpu<Arc<split::Planned>>,
 }
 
 /// What one row attends to: a span of the packed prompts, and the beginning of a suffix slot.
@@ -59,7 +65,7 @@ impl DecodeRow {
 impl DecodeRows {
     /// Rows in the order of the queries. Rows that share a prompt are fastest next to each other.
     pub fn new(list: Vec<DecodeRow>) -> DecodeRows {
-        DecodeRows { list, tables: PerGpu::default() }
+        DecodeRows { list, tables: PerGpu::default(), plans: PerGpu::default() }
     }
 
     /// The rows.

@@ -94,6 +94,30 @@ fn what_lies_outside_the_caches_is_refused() {
     assert!(Places::new(vec![(1, 2), (0, 0), (1, 2)]).is_err());
 }
 
+/// Decoding of these rows by the twin, and by `way` on a GPU, which writes to its last argument.
+fn compare(
+    device: &Device,
+    (rows, dims): (Vec<DecodeRow>, DecodeDims),
+    [prompt, slots]: [usize; 2],
+    way: impl Fn(&Buffer, [gpu::Part; 2], &DecodeRows, &Buffer),
+) {
+    let (width, what) = (dims.heads.kv_width(), format!("{:?} {rows:?}", dims.heads));
+    let suffix = slots * dims.capacity;
+    let sizes = [rows.len() * dims.heads.q_width(), prompt * width, prompt * width, suffix * width, suffix * width];
+    let values = |(seed, len): (u64, usize)| numbers(seed, len).iter().map(|&x| x as f32).collect::<Vec<f32>>();
+    let data: Vec<Vec<f32>> = (1..).zip(sizes).map(values).collect();
+    let on = |device: &Device| data.iter().map(|x| Buffer::from_slice(device, x).unwrap()).collect::<Vec<_>>();
+    let (x, rows) = (on(&Device::Cpu), DecodeRows::new(rows));
+    let expected = decode(&x[0], (&x[1], &x[2]), (&x[3], &x[4]), &rows, dims).unwrap().to_vec::<f32>().unwrap();
+    let x = on(device);
+    let out = Buffer::uninit(device, "test", crate::Dtype::F32, x[0].len()).unwrap();
+    let [prompt, suffix] = [(1, 0), (3, 2)].map(|(i, table)| gpu::Part { keys: &x[i], values: &x[i + 1], table });
+    way(&x[0], [prompt, suffix], &rows, &out);
+    for (i, (found, expected)) in out.to_vec::<f32>().unwrap().iter().zip(&expected).enumerate() {
+        assert!((found - expected).abs() < 3e-6, "{what} [{i}]: found {found} expected {expected}");
+    }
+}
+
 /// Both parts in pieces, with the smallest bindings that the alignment of 64 rows allows, and columns past one
 /// dispatch.
 #[test]
@@ -101,19 +125,34 @@ fn pieces_of_a_gpus_bindings_give_what_the_twin_gives() {
     let Some((device, gpu)) = crate::check::gpu("decode") else { return };
     let heads = Heads { query: 2, kv: 1, dim: 513 };
     let dims = DecodeDims { heads, capacity: 75, scale: 0.05 };
-    let rows = DecodeRows::new(vec![row(0, 130, 1, 75), row(100, 40, 0, 3), row(0, 0, 2, 70)]);
-    let data: Vec<Vec<f32>> = [(1, 3 * 2 * 513), (2, 140 * 513), (3, 140 * 513), (4, 225 * 513), (5, 225 * 513)]
-        .map(|(seed, len)| numbers(seed, len).iter().map(|&x| x as f32).collect())
-        .to_vec();
-    let on = |device: &Device| data.iter().map(|x| Buffer::from_slice(device, x).unwrap()).collect::<Vec<_>>();
-    let x = on(&Device::Cpu);
-    let expected = decode(&x[0], (&x[1], &x[2]), (&x[3], &x[4]), &rows, dims).unwrap().to_vec::<f32>().unwrap();
-    let x = on(&device);
-    let out = Buffer::uninit(&device, "test", crate::Dtype::F32, x[0].len()).unwrap();
-    let part = |k, v, table| gpu::Part { keys: k, values: v, table };
-    let parts = [part(&x[1], &x[2], 0), part(&x[3], &x[4], 2)];
-    gpu::decode(&gpu, (&x[0], &out), parts, &rows, dims, 64 * 2 * 513 * 4).unwrap();
-    for (i, (found, expected)) in out.to_vec::<f32>().unwrap().iter().zip(&expected).enumerate() {
-        assert!((found - expected).abs() < 3e-6, "[{i}]: found {found} expected {expected}");
+    let rows = vec![row(0, 130, 1, 75), row(100, 40, 0, 3), row(0, 0, 2, 70)];
+    compare(&device, (rows, dims), [140, 3], |q, parts, rows, out| {
+        gpu::decode(&gpu, (q, out), parts, rows, dims, 64 * 2 * 513 * 4).unwrap();
+    });
+}
+
+/// Rows that share a prompt and rows that do not, with and without a suffix, for every count of queries a workgroup
+/// takes; whole and in pieces of 64 tokens.
+#[test]
+fn tokens_side_by_side_give_what_the_twin_gives() {
+    let Some((device, gpu)) = crate::check::gpu("decode") else { return };
+    for (query, kv, dim) in
+        [(1, 1, 4), (2, 2, 64), (4, 2, 128), (4, 1, 36), (3, 1, 160), (10, 2, 20), (11, 1, 24), (2, 1, 256)]
+    {
+        let heads = Heads { query, kv, dim };
+        let dims = DecodeDims { heads, capacity: 75, scale: heads.scale() };
+        let mut shared: Vec<DecodeRow> = (0..5).map(|slot| row(3, 190, slot, 15 * slot)).collect();
+        shared.extend([row(0, 0, 5, 1), row(100, 93, 6, 75), row(7, 1, 7, 0), row(0, 64, 7, 2)]);
+        let lone = vec![row(0, 193, 2, 75)];
+        let whole = vec![row(0, 40, 2, 24), row(60, 0, 1, 64), row(129, 64, 0, 0)];
+        for rows in [shared, lone, whole] {
+            // the queries and what the parts make fit a binding; the caches may not
+            let outputs = rows.len() * 10 * heads.q_width() * 4;
+            for limit in [gpu.max_binding(), outputs.max(64 * heads.kv_width() * 4) as u64] {
+                compare(&device, (rows.clone(), dims), [193, 8], |q, parts, rows, out| {
+                    assert!(split::decode(&gpu, (q, out), &parts, rows, dims, limit).unwrap());
+                });
+            }
+        }
     }
 }
