@@ -8,7 +8,10 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 fn validate(module: &naga::Module, name: &str) -> ModuleInfo {
-    let capabilities = Capabilities::IMMEDIATES | Capabilities::SUBGROUP;
+    let capabilities = Capabilities::IMMEDIATES
+        | Capabilities::SUBGROUP
+        | Capabilities::SHADER_FLOAT16
+        | Capabilities::COOPERATIVE_MATRIX;
     Validator::new(ValidationFlags::all(), capabilities)
         .subgroup_stages(ShaderStages::COMPUTE)
         .subgroup_operations(SubgroupOperationSet::all())
@@ -73,6 +76,10 @@ fn check(kernel: &'static Kernel, small_simd: bool, reduction: Reduction, spirv_
     let options = msl::Options { fake_missing_bindings: true, lang_version: (2, 4), ..Default::default() };
     msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
         .unwrap_or_else(|e| panic!("{name}: MSL: {e}"));
+    // HLSL has no cooperative matrices
+    if source.starts_with("enable f16;\nenable wgpu_cooperative_matrix;") {
+        return;
+    }
     let mut text = String::new();
     let target = hlsl::BindTarget { space: 1, register: 0, ..Default::default() };
     let shader_model = if reduction == Reduction::Tree { hlsl::ShaderModel::V5_1 } else { hlsl::ShaderModel::V6_0 };

@@ -64,6 +64,7 @@ const REDUCE_WIDTH: device::Constant = device::Constant { name: "WG", wide: 256.
 pub fn kernels() -> Vec<&'static device::Kernel> {
     let mut all = vec![&softmax::FORWARD, &softmax::BACKWARD];
     all.extend([&attention::FORWARD, &attention::STATS, &attention::DQ, &attention::DKV]);
+    all.extend(attention::COOPERATIVE.as_flattened().iter().flat_map(|k| k.all()));
     all.extend([&decode::PART, &decode::MOVE]);
     all.extend([&gather::GATHER, &logprob::STATS, &logprob::GRADIENT]);
     all.extend([&reduce::SUM, &reduce::SUM_SQUARES, &reduce::COLUMNS]);

@@ -50,7 +50,7 @@ impl Attention {
     fn operands(&self) -> Operands<'_> {
         let Attention { q, k, v, segments, heads } = self;
         let (q, k, v) = (q.buffer(), k.buffer(), v.buffer());
-        Operands { q, k, v, segments, heads: *heads, scale: heads.scale() }
+        Operands { q, k, v, segments, heads: *heads, scale: heads.scale(), half: false }
     }
 }
 

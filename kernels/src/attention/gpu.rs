@@ -13,11 +13,13 @@ use std::ops::Range;
 
 const FORWARD_SOURCES: &[&str] = &[
     include_str!("../../../shaders/common/grid.wgsl"),
+    include_str!("../../../shaders/common/attention_plan.wgsl"),
     include_str!("../../../shaders/common/attention.wgsl"),
     include_str!("../../../shaders/attention.wgsl"),
 ];
 const BACKWARD_SOURCES: &[&str] = &[
     include_str!("../../../shaders/common/grid.wgsl"),
+    include_str!("../../../shaders/common/attention_plan.wgsl"),
     include_str!("../../../shaders/common/attention.wgsl"),
     include_str!("../../../shaders/attention_backward.wgsl"),
 ];
@@ -68,7 +70,7 @@ pub(crate) static DKV: Kernel = Kernel {
 
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Params {
+pub(super) struct Params {
     heads: u32,
     kv_heads: u32,
     dim: u32,
@@ -83,6 +85,27 @@ struct Params {
     key_hi: u32,
     accumulate: u32,
     scale: f32,
+}
+
+impl Params {
+    pub(super) fn new(x: &Operands, plan: &Plan, queries: &Range<usize>, keys: &Range<usize>) -> Params {
+        Params {
+            heads: x.heads.query as u32,
+            kv_heads: x.heads.kv as u32,
+            dim: x.heads.dim as u32,
+            blocks: plan.blocks,
+            segments: plan.segments,
+            seen_at: plan.seen_at,
+            seen_by: plan.seen_by,
+            column: 0,
+            query_lo: queries.start as u32,
+            query_hi: queries.end as u32,
+            key_lo: keys.start as u32,
+            key_hi: keys.end as u32,
+            accumulate: 0,
+            scale: x.scale as f32,
+        }
+    }
 }
 
 /// How the operands are bound: pieces of the T axis, and the first columns of the dispatches.
@@ -108,22 +131,7 @@ impl Cover {
     }
 
     fn params(&self, x: &Operands, queries: &Range<usize>, keys: &Range<usize>) -> Params {
-        Params {
-            heads: x.heads.query as u32,
-            kv_heads: x.heads.kv as u32,
-            dim: x.heads.dim as u32,
-            blocks: self.plan.blocks,
-            segments: self.plan.segments,
-            seen_at: self.plan.seen_at,
-            seen_by: self.plan.seen_by,
-            column: 0,
-            query_lo: queries.start as u32,
-            query_hi: queries.end as u32,
-            key_lo: keys.start as u32,
-            key_hi: keys.end as u32,
-            accumulate: 0,
-            scale: x.scale as f32,
-        }
+        Params::new(x, &self.plan, queries, keys)
     }
 }
 

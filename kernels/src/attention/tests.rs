@@ -27,16 +27,16 @@ fn lengths(segments: &Segments, heads: Heads) -> [usize; 3] {
     [heads.query, heads.kv, heads.kv].map(|n| segments.tokens() * n * heads.dim)
 }
 
-fn operands<'a>(x: &'a [Buffer], segments: &'a Segments, heads: Heads) -> Operands<'a> {
-    Operands { q: &x[0], k: &x[1], v: &x[2], segments, heads, scale: heads.scale() }
+pub(super) fn operands<'a>(x: &'a [Buffer], segments: &'a Segments, heads: Heads) -> Operands<'a> {
+    Operands { q: &x[0], k: &x[1], v: &x[2], segments, heads, scale: heads.scale(), half: false }
 }
 
-fn upload<T: Real>(device: &Device, x: &[Vec<f64>]) -> Vec<Buffer> {
+pub(super) fn upload<T: Real>(device: &Device, x: &[Vec<f64>]) -> Vec<Buffer> {
     let rounded = |x: &Vec<f64>| x.iter().map(|&x| T::of(x)).collect::<Vec<T>>();
     x.iter().map(|x| Buffer::from_slice(device, &rounded(x)).unwrap()).collect()
 }
 
-fn random(segments: &Segments, heads: Heads, size: f64) -> Vec<Vec<f64>> {
+pub(super) fn random(segments: &Segments, heads: Heads, size: f64) -> Vec<Vec<f64>> {
     let x = lengths(segments, heads).into_iter().zip(1..);
     x.map(|(len, seed)| numbers(seed, len).iter().map(|x| size * x).collect()).collect()
 }
@@ -47,7 +47,7 @@ fn sees(segments: &Segments, query: usize, key: usize) -> bool {
 }
 
 /// Softmax over a dense mask, and its gradients by the chain rule, in f64: out, dq, dk, dv.
-fn dense(x: &[Vec<f64>], dout: &[f64], segments: &Segments, heads: Heads) -> [Vec<f64>; 4] {
+pub(super) fn dense(x: &[Vec<f64>], dout: &[f64], segments: &Segments, heads: Heads) -> [Vec<f64>; 4] {
     let (tokens, dim) = (segments.tokens(), heads.dim);
     let mut y = [dout, &x[0], &x[1], &x[2]].map(|like| vec![0.0; like.len()]);
     let at = |t: usize, n: usize, h: usize| (t * n + h) * dim..(t * n + h + 1) * dim;
@@ -97,7 +97,7 @@ fn computed<T: Real>(
     [y.out, g.dq, g.dk, g.dv].map(|b| b.to_vec::<T>().unwrap().iter().map(|x| x.wide()).collect())
 }
 
-fn assert_near(what: &str, found: &[Vec<f64>; 4], expected: &[Vec<f64>; 4], tolerance: f64) {
+pub(super) fn assert_near(what: &str, found: &[Vec<f64>; 4], expected: &[Vec<f64>; 4], tolerance: f64) {
     for (name, (found, expected)) in ["out", "dq", "dk", "dv"].into_iter().zip(found.iter().zip(expected)) {
         let scale = expected.iter().fold(1.0f64, |m, e| m.max(e.abs()));
         for (i, (f, e)) in found.iter().zip(expected).enumerate() {

@@ -40,8 +40,15 @@ fn each_row_equals_the_last_row_of_the_whole_sequence() {
         let mut queries = vec![0.0; (tokens - 1) * width];
         queries.extend(&q.as_slice::<f64>()[r * width..(r + 1) * width]);
         let segments = Segments::single(tokens).unwrap();
-        let whole =
-            Operands { q: &upload(&queries), k: &k, v: &v, segments: &segments, heads: DIMS.heads, scale: DIMS.scale };
+        let whole = Operands {
+            q: &upload(&queries),
+            k: &k,
+            v: &v,
+            segments: &segments,
+            heads: DIMS.heads,
+            scale: DIMS.scale,
+            half: false,
+        };
         let whole = forward(&whole).unwrap().out.to_vec::<f64>().unwrap();
         for (found, expected) in out[r * width..(r + 1) * width].iter().zip(&whole[(tokens - 1) * width..]) {
             assert!((found - expected).abs() < 1e-14, "row {r}: found {found} expected {expected}");

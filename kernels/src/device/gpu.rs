@@ -93,6 +93,7 @@ pub(super) struct Inner {
     pub(super) small_simd: bool,
     pub(super) reduction: Reduction,
     pub(super) timestamps: bool,
+    cooperative: Option<u32>,
     pub(super) pool: Mutex<Pool>,
     pub(super) stream: Mutex<Stream>,
     pub(super) pipelines: Mutex<Pipelines>,
@@ -128,6 +129,20 @@ pub fn adapters() -> Vec<(AdapterSummary, wgpu::Adapter)> {
     found.into_iter().map(|(info, adapter)| (summarise(&info, &adapter), adapter)).collect()
 }
 
+const COOPERATIVE: wgpu::Features =
+    wgpu::Features::SHADER_F16.union(wgpu::Features::SUBGROUP).union(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+
+fn matrix_side(adapter: &wgpu::Adapter) -> Option<u32> {
+    use wgpu::CooperativeScalarType::{F16, F32};
+    let (info, offered) = (adapter.get_info(), adapter.cooperative_matrix_properties());
+    [(16, 32), (8, 8)].into_iter().find_map(|(side, subgroup)| {
+        let fits = info.subgroup_min_size == subgroup && info.subgroup_max_size == subgroup;
+        let has =
+            offered.iter().any(|m| [m.m_size, m.n_size, m.k_size] == [side; 3] && m.ab_type == F16 && m.cr_type == F32);
+        (fits && has).then_some(side)
+    })
+}
+
 fn summarise(info: &wgpu::AdapterInfo, adapter: &wgpu::Adapter) -> AdapterSummary {
     let (limits, features) = (adapter.limits(), adapter.features());
     AdapterSummary {
@@ -159,13 +174,15 @@ impl Gpu {
         }
         let optional = match options.plain {
             true => wgpu::Features::empty(),
-            false => wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP,
+            false => wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP | COOPERATIVE,
         };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("gr2"),
             required_features: wgpu::Features::IMMEDIATES | (offered & optional),
             required_limits: adapter.limits(),
             memory_hints: wgpu::MemoryHints::MemoryUsage,
+            // SAFETY: cooperative matrices alone are experimental here, and kernels use them as wgpu documents
+            experimental_features: unsafe { wgpu::ExperimentalFeatures::enabled() },
             ..Default::default()
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
@@ -195,6 +212,7 @@ impl Gpu {
             small_simd,
             reduction: Reduction::of(smallest_subgroup, small_simd),
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+            cooperative: if features.contains(COOPERATIVE) { matrix_side(&adapter) } else { None },
             pool: Mutex::new(pool),
             stream: Mutex::default(),
             pipelines: Mutex::default(),
@@ -225,6 +243,11 @@ impl Gpu {
     /// True for software adapters: kernels then use small workgroups without shared memory.
     pub fn small_simd(&self) -> bool {
         self.0.small_simd
+    }
+
+    /// Rows of its matrices with f16 products and f32 sums: 16 with subgroups of 32, 8 with subgroups of 8.
+    pub fn cooperative(&self) -> Option<u32> {
+        self.0.cooperative
     }
 
     /// What it was asked to do since it was opened.

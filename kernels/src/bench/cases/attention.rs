@@ -35,7 +35,7 @@ impl Inputs {
 
     fn operands(&self) -> Operands<'_> {
         let Inputs { q, k, v, segments, .. } = self;
-        Operands { q, k, v, segments, heads: HEADS, scale: HEADS.scale() }
+        Operands { q, k, v, segments, heads: HEADS, scale: HEADS.scale(), half: false }
     }
 }
 
