@@ -1,57 +1,26 @@
 // attention on matrix units: out = softmax(scale q k^T) v as in attention.wgsl; f16 products, f32 sums and statistics.
 //   q, out (T, H, D)   k, v (T, K, D)   lse (T, H)   f32, D = DIM; the products round q, k, v and the weights to f16
-//   forward  one workgroup per (block of ROWS query rows, head), SIDE rows for each subgroup; over tiles of KEYS keys:
+//   forward  one workgroup per (block of ROWS query rows, head), SIDE rows for each subgroup; over tiles of COLUMNS keys:
 //            scores through workgroup memory to the lanes that have their row, weights through it back to the
 //            matrices. The weights of a row are relative to `largest`, its largest score when that was last set. Only
 //            where a later score is 2^SLACK times heavier is it set again and the row's sums scaled: they stay in
 //            matrices, whose rows cannot be reached without going through workgroup memory.
-//   uses     common/grid.wgsl, common/attention_plan.wgsl, and the constants of kernels/src/attention/cooperative.rs
-const GROUP: u32 = SUBGROUPS * SUBGROUP;
+//   uses     common/grid.wgsl, common/attention_plan.wgsl, common/attention_matrices.wgsl
 const ROWS: u32 = SUBGROUPS * SIDE;
-// Vectors of four from one row to the next, with some to spare: rows then start in different banks.
-const PITCH: u32 = (DIM + 8u) / 4u;
-const SCORE_PITCH: u32 = (KEYS + 4u) / 4u;
-const WEIGHT_PITCH: u32 = (KEYS + 8u) / 4u;
-// lanes that share a row of scores
-const LANES: u32 = SUBGROUP / SIDE;
 // powers of two that a weight may exceed 1 by: far below the largest f16
 const SLACK = 8.0;
-const LOG2_E = 1.4426950408889634;
 
-@group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> k: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> v: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> lse: array<f32>;
 
 // the block's queries, then tiles of keys and values
-var<workgroup> tile: array<vec4<f16>, max(ROWS, 2u * KEYS) * PITCH>;
+var<workgroup> tile: array<vec4<f16>, max(ROWS, 2u * COLUMNS) * PITCH>;
 var<workgroup> scores: array<vec4<f32>, ROWS * SCORE_PITCH>;
 var<workgroup> weights: array<vec4<f16>, ROWS * WEIGHT_PITCH>;
 // what a row's sums are to be multiplied by
 var<workgroup> factors: array<f32, ROWS>;
 // 1 if some factor is not 1
 var<workgroup> moved: atomic<u32>;
-
-fn load_q(row: u32, column: u32) -> vec4<f32> {
-    let token = block.first + row;
-    if (token >= block.end) { return vec4(0.0); }
-    return q[(token * p.heads + block.head) * (DIM / 4u) + column];
-}
-
-// Where the j-th key that the block sees is, in vectors.
-fn key_at(j: u32, column: u32) -> u32 {
-    let token = select(block.start + j - block.prefix_len, block.prefix_start + j, j < block.prefix_len);
-    return (token * p.kv_heads + block.kv_head) * (DIM / 4u) + column;
-}
-fn load_k(j: u32, keys: u32, column: u32) -> vec4<f32> {
-    if (j >= keys) { return vec4(0.0); }
-    return k[key_at(j, column)];
-}
-fn load_v(j: u32, keys: u32, column: u32) -> vec4<f32> {
-    if (j >= keys) { return vec4(0.0); }
-    return v[key_at(j, column)];
-}
 
 fn largest_of(x: vec4<f32>) -> f32 {
     return max(max(x.x, x.y), max(x.z, x.w));
@@ -87,7 +56,7 @@ fn put(sums: Sums, column: u32, inside: bool, subgroup: u32, lane: u32) {
         let c = e % (SIDE / 4u);
         let token = block.first + subgroup * SIDE + row;
         if (inside && token < block.end) {
-            out[(token * p.heads + block.head) * (DIM / 4u) + column / 4u + c] =
+            out[query_at(token, column / 4u + c)] =
                 factors[subgroup * SIDE + row] * scores[own + row * SCORE_PITCH + c];
         }
     }
@@ -111,7 +80,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     let factor = p.scale * LOG2_E;
 
     for (var e = id; e < ROWS * (DIM / 4u); e += GROUP) {
-        tile[e / (DIM / 4u) * PITCH + e % (DIM / 4u)] = vec4<f16>(load_q(e / (DIM / 4u), e % (DIM / 4u)));
+        tile[e / (DIM / 4u) * PITCH + e % (DIM / 4u)] = vec4<f16>(load_q(block.first + e / (DIM / 4u), block.end, e % (DIM / 4u)));
     }
     workgroupBarrier();
     let q{PARTS} = coopLoadT<Left>(&tile[subgroup * SIDE * PITCH + {PARTS}u * SIDE / 4u], PITCH);
@@ -127,19 +96,19 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     var o{PARTS} = Sums();
     let own = subgroup * SIDE * SCORE_PITCH;
     let to{ACROSS} = own + {ACROSS}u * SIDE / 4u;
-    for (var first = 0u; first < keys; first += KEYS) {
+    for (var first = 0u; first < keys; first += COLUMNS) {
         workgroupBarrier();
         if (id == 0u) { atomicStore(&moved, 0u); }
         next{LOADS} = load_v(first + j{LOADS}, keys, c{LOADS});
         var s{ACROSS} = Sums();
         s{ACROSS} = coopMultiplyAdd(q{PARTS}, coopLoad<Right>(&tile[{ACROSS}u * SIDE * PITCH + {PARTS}u * SIDE / 4u], PITCH), s{ACROSS});
         coopStoreT(s{ACROSS}, &scores[to{ACROSS}], SCORE_PITCH);
-        tile[(KEYS + j{LOADS}) * PITCH + c{LOADS}] = vec4<f16>(next{LOADS});
+        tile[(COLUMNS + j{LOADS}) * PITCH + c{LOADS}] = vec4<f16>(next{LOADS});
         workgroupBarrier();
-        next{LOADS} = load_k(first + KEYS + j{LOADS}, keys, c{LOADS});
+        next{LOADS} = load_k(first + COLUMNS + j{LOADS}, keys, c{LOADS});
 
         var x{SHARE} = factor * scores[row * SCORE_PITCH + part + {SHARE}u];
-        if (first + KEYS > common_keys) {
+        if (first + COLUMNS > common_keys) {
             let at{SHARE} = vec4(first + 4u * (part + {SHARE}u)) + vec4(0u, 1u, 2u, 3u);
             x{SHARE} = select(vec4(LOWEST), x{SHARE}, at{SHARE} < vec4(row_keys));
         }
@@ -163,7 +132,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
             o{PARTS} = scaled(o{PARTS}, subgroup, lane);
         }
         let w{ACROSS} = coopLoadT<Left>(&weights[subgroup * SIDE * WEIGHT_PITCH + {ACROSS}u * SIDE / 4u], WEIGHT_PITCH);
-        o{PARTS} = coopMultiplyAdd(w{ACROSS}, coopLoadT<Right>(&tile[(KEYS + {ACROSS}u * SIDE) * PITCH + {PARTS}u * SIDE / 4u], PITCH), o{PARTS});
+        o{PARTS} = coopMultiplyAdd(w{ACROSS}, coopLoadT<Right>(&tile[(COLUMNS + {ACROSS}u * SIDE) * PITCH + {PARTS}u * SIDE / 4u], PITCH), o{PARTS});
         tile[j{LOADS} * PITCH + c{LOADS}] = vec4<f16>(next{LOADS});
     }
     if (LANES > 1u) { total += subgroupShuffleXor(total, 1u); }

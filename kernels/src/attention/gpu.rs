@@ -6,7 +6,7 @@
 
 use super::segments::Plan;
 use super::{Attended, Gradients, Operands};
-use crate::buffer::{Buffer, Dtype};
+use crate::buffer::{Bind, Buffer, Dtype};
 use crate::device::{Access, Constant, Gpu, Kernel, split_rows};
 use crate::error::Result;
 use std::ops::Range;
@@ -163,6 +163,11 @@ pub(super) fn forward(gpu: &Gpu, x: &Operands, y: &Attended, limit: u64) -> Resu
     Ok(())
 }
 
+/// Binds: out, dout, lse, result; `rows` of lse.
+pub(super) fn run_stats(gpu: &Gpu, binds: [Bind; 4], params: &Params, rows: usize) -> Result<()> {
+    gpu.run(&STATS, &binds, params, rows.div_ceil(STATS_WIDTH.on(gpu)) as u64)
+}
+
 pub(super) fn backward(
     gpu: &Gpu,
     x: &Operands,
@@ -178,8 +183,7 @@ pub(super) fn backward(
         let (of_q, of_lse) = (span(queries, heads.q_width()), span(queries, heads.query));
         let result = stats.bind(span(queries, 2 * heads.query));
         let binds = [y.out.bind(of_q.clone()), dout.bind(of_q), y.lse.bind(of_lse.clone()), result];
-        let width = if gpu.small_simd() { STATS_WIDTH.small } else { STATS_WIDTH.wide } as u64;
-        gpu.run(&STATS, &binds, &cover.params(x, queries, &(0..0)), (of_lse.len() as u64).div_ceil(width))?;
+        run_stats(gpu, binds, &cover.params(x, queries, &(0..0)), of_lse.len())?;
     }
     for (a, queries) in cover.queries.iter().enumerate() {
         for (b, keys) in cover.keys.iter().enumerate() {

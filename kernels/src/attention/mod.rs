@@ -173,7 +173,10 @@ pub fn backward(x: &Operands, y: &Attended, dout: &Buffer) -> Result<Gradients> 
     match (device, float) {
         (Device::Cpu, Float::Single) => cpu_backward::<f32>(x, y, dout, &mut gradients),
         (Device::Cpu, Float::Double) => cpu_backward::<f64>(x, y, dout, &mut gradients),
-        (Device::Gpu(gpu), Float::Single) => gpu::backward(gpu, x, y, dout, &gradients, gpu.max_binding())?,
+        (Device::Gpu(gpu), Float::Single) => match cooperative::kernels(gpu, x, gpu.max_binding()) {
+            Some(kernels) => cooperative::backward(gpu, kernels, x, y, dout, &gradients)?,
+            None => gpu::backward(gpu, x, y, dout, &gradients, gpu.max_binding())?,
+        },
         (Device::Gpu(_), Float::Double) => x.q.expect_dtype(OP, "q", crate::Dtype::F32)?,
     }
     Ok(gradients)

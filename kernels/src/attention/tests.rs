@@ -48,10 +48,22 @@ fn sees(segments: &Segments, query: usize, key: usize) -> bool {
 
 /// Softmax over a dense mask, and its gradients by the chain rule, in f64: out, dq, dk, dv.
 pub(super) fn dense(x: &[Vec<f64>], dout: &[f64], segments: &Segments, heads: Heads) -> [Vec<f64>; 4] {
+    dense_of(x, dout, segments, heads, |term| term)
+}
+
+/// [`dense`] with `term` of every term of its sums behind the softmax.
+pub(super) fn dense_of(
+    x: &[Vec<f64>],
+    dout: &[f64],
+    segments: &Segments,
+    heads: Heads,
+    term: fn(f64) -> f64,
+) -> [Vec<f64>; 4] {
     let (tokens, dim) = (segments.tokens(), heads.dim);
     let mut y = [dout, &x[0], &x[1], &x[2]].map(|like| vec![0.0; like.len()]);
     let at = |t: usize, n: usize, h: usize| (t * n + h) * dim..(t * n + h + 1) * dim;
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let dot_terms = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| term(a * b)).sum::<f64>();
     for h in 0..heads.query {
         let g = h / heads.group();
         for t in 0..tokens {
@@ -64,16 +76,16 @@ pub(super) fn dense(x: &[Vec<f64>], dout: &[f64], segments: &Segments, heads: He
             let p: Vec<f64> = scores.iter().map(|s| (s - largest).exp() / total).collect();
             for (p, s) in p.iter().zip(&keys) {
                 for d in 0..dim {
-                    y[0][row.start + d] += p * x[2][s.start + d];
+                    y[0][row.start + d] += term(p * x[2][s.start + d]);
                 }
             }
-            let delta = dot(&y[0][row.clone()], &dout[row.clone()]);
+            let delta = dot_terms(&y[0][row.clone()], &dout[row.clone()]);
             for (p, s) in p.iter().zip(&keys) {
-                let ds = heads.scale() * p * (dot(&dout[row.clone()], &x[2][s.clone()]) - delta);
+                let ds = heads.scale() * p * (dot_terms(&dout[row.clone()], &x[2][s.clone()]) + term(-delta));
                 for d in 0..dim {
-                    y[1][row.start + d] += ds * x[1][s.start + d];
-                    y[2][s.start + d] += ds * x[0][row.start + d];
-                    y[3][s.start + d] += p * dout[row.start + d];
+                    y[1][row.start + d] += term(ds * x[1][s.start + d]);
+                    y[2][s.start + d] += term(ds * x[0][row.start + d]);
+                    y[3][s.start + d] += term(p * dout[row.start + d]);
                 }
             }
         }
