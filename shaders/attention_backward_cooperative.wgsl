@@ -26,14 +26,8 @@ var<workgroup> gradients: array<vec4<f16>, ROWS * WEIGHT_PITCH>;
 var<workgroup> lses: array<vec4<f32>, COLUMNS / 4u>;
 var<workgroup> deltas: array<vec4<f32>, COLUMNS / 4u>;
 
-fn load_dout(token: u32, end: u32, column: u32) -> vec4<f32> {
-    if (token >= end) { return vec4(0.0); }
-    return dout[query_at(token, column)];
-}
-
 // lse, as a power of two, and delta of a query.
-fn stats_at(token: u32, end: u32) -> vec2<f32> {
-    if (token >= end) { return vec2(0.0); }
+fn stats_at(token: u32) -> vec2<f32> {
     return stats[token * p.heads + block.head] * vec2(LOG2_E, 1.0);
 }
 
@@ -66,26 +60,26 @@ fn backward_dq(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups)
     open_block(select(0u, index / p.heads, inside), ROWS);
     block.head = index % p.heads;
     block.kv_head = block.head / (p.heads / p.kv_heads);
-    let keys = select(0u, block.prefix_len + block.end - block.start, inside);
+    let keys = select(0u, last_key() + 1u, inside);
     // the subgroup's rows and its part of the columns, then the lane's row and its first vector
     let down = subgroup / ACROSS * SIDE;
     let part = subgroup % ACROSS;
     let row = down + lane / LANES;
     let column = part * (SIDE / 4u) + lane % LANES * VECTORS;
     let row_keys = block.prefix_len + block.first - block.start + 1u + row;
-    let stat = stats_at(block.first + row, block.end);
+    let stat = stats_at(min(block.first + row, block.end - 1u));
     let factor = p.scale * LOG2_E;
 
     for (var e = id; e < ROWS * (DIM / 4u); e += GROUP) {
-        let j = e / (DIM / 4u);
-        tile[j * PITCH + e % (DIM / 4u)] = vec4<f16>(load_q(block.first + j, block.end, e % (DIM / 4u)));
+        let at = query_at(min(block.first + e / (DIM / 4u), block.end - 1u), e % (DIM / 4u));
+        tile[e / (DIM / 4u) * PITCH + e % (DIM / 4u)] = vec4<f16>(q[at]);
     }
     workgroupBarrier();
     let a{PARTS} = coopLoadT<Left>(&tile[down * PITCH + {PARTS}u * SIDE / 4u], PITCH);
     workgroupBarrier();
     for (var e = id; e < ROWS * (DIM / 4u); e += GROUP) {
-        let j = e / (DIM / 4u);
-        tile[j * PITCH + e % (DIM / 4u)] = vec4<f16>(load_dout(block.first + j, block.end, e % (DIM / 4u)));
+        let at = query_at(min(block.first + e / (DIM / 4u), block.end - 1u), e % (DIM / 4u));
+        tile[e / (DIM / 4u) * PITCH + e % (DIM / 4u)] = vec4<f16>(dout[at]);
     }
     workgroupBarrier();
     let b{PARTS} = coopLoadT<Left>(&tile[down * PITCH + {PARTS}u * SIDE / 4u], PITCH);
@@ -97,9 +91,9 @@ fn backward_dq(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups)
     var sums{HALF} = Sums();
     for (var first = 0u; first < keys; first += COLUMNS) {
         workgroupBarrier();
-        let k{LOADS} = load_k(first + j{LOADS}, keys, c{LOADS});
+        let k{LOADS} = k[key_at(key_token(first + j{LOADS}), c{LOADS})];
         tile[j{LOADS} * PITCH + c{LOADS}] = vec4<f16>(k{LOADS});
-        let v{LOADS} = load_v(first + j{LOADS}, keys, c{LOADS});
+        let v{LOADS} = v[key_at(key_token(first + j{LOADS}), c{LOADS})];
         tile[(COLUMNS + j{LOADS}) * PITCH + c{LOADS}] = vec4<f16>(v{LOADS});
         workgroupBarrier();
         var s = Sums();
@@ -130,7 +124,7 @@ fn put_dk(sums: Sums, row: u32, column: u32, at: u32, lane: u32, inside: bool) {
         let token = block.first + row + e / (SIDE / 4u);
         let c = e % (SIDE / 4u);
         if (inside && token < block.end) {
-            dk[own_key_at(token, column + c)] = p.scale * scores[at + e / (SIDE / 4u) * SCORE_PITCH + c];
+            dk[key_at(token, column + c)] = p.scale * scores[at + e / (SIDE / 4u) * SCORE_PITCH + c];
         }
     }
 }
@@ -141,14 +135,9 @@ fn put_dv(sums: Sums, row: u32, column: u32, at: u32, lane: u32, inside: bool) {
         let token = block.first + row + e / (SIDE / 4u);
         let c = e % (SIDE / 4u);
         if (inside && token < block.end) {
-            dv[own_key_at(token, column + c)] = scores[at + e / (SIDE / 4u) * SCORE_PITCH + c];
+            dv[key_at(token, column + c)] = scores[at + e / (SIDE / 4u) * SCORE_PITCH + c];
         }
     }
-}
-
-// Where a key of the block is, in vectors.
-fn own_key_at(token: u32, column: u32) -> u32 {
-    return (token * p.kv_heads + block.kv_head) * (DIM / 4u) + column;
 }
 
 @compute @workgroup_size(GROUP)
@@ -169,19 +158,15 @@ fn backward_dkv(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
     let factor = p.scale * LOG2_E;
 
     for (var e = id; e < ROWS * (DIM / 4u); e += GROUP) {
-        let token = block.first + e / (DIM / 4u);
-        var x = vec4<f32>();
-        if (token < block.end) { x = k[own_key_at(token, e % (DIM / 4u))]; }
-        tile[e / (DIM / 4u) * PITCH + e % (DIM / 4u)] = vec4<f16>(x);
+        let at = key_at(min(block.first + e / (DIM / 4u), block.end - 1u), e % (DIM / 4u));
+        tile[e / (DIM / 4u) * PITCH + e % (DIM / 4u)] = vec4<f16>(k[at]);
     }
     workgroupBarrier();
     let a{PARTS} = coopLoadT<Left>(&tile[down * PITCH + {PARTS}u * SIDE / 4u], PITCH);
     workgroupBarrier();
     for (var e = id; e < ROWS * (DIM / 4u); e += GROUP) {
-        let token = block.first + e / (DIM / 4u);
-        var x = vec4<f32>();
-        if (token < block.end) { x = v[own_key_at(token, e % (DIM / 4u))]; }
-        tile[e / (DIM / 4u) * PITCH + e % (DIM / 4u)] = vec4<f16>(x);
+        let at = key_at(min(block.first + e / (DIM / 4u), block.end - 1u), e % (DIM / 4u));
+        tile[e / (DIM / 4u) * PITCH + e % (DIM / 4u)] = vec4<f16>(v[at]);
     }
     workgroupBarrier();
     let b{PARTS} = coopLoadT<Left>(&tile[down * PITCH + {PARTS}u * SIDE / 4u], PITCH);
@@ -198,12 +183,12 @@ fn backward_dkv(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
             for (var h = 0u; h < share; h++) {
                 block.head = block.kv_head * share + h;
                 workgroupBarrier();
-                let q{LOADS} = load_q(first + j{LOADS}, end, c{LOADS});
+                let q{LOADS} = q[query_at(min(first + j{LOADS}, end - 1u), c{LOADS})];
                 tile[j{LOADS} * PITCH + c{LOADS}] = vec4<f16>(q{LOADS});
-                let d{LOADS} = load_dout(first + j{LOADS}, end, c{LOADS});
+                let d{LOADS} = dout[query_at(min(first + j{LOADS}, end - 1u), c{LOADS})];
                 tile[(COLUMNS + j{LOADS}) * PITCH + c{LOADS}] = vec4<f16>(d{LOADS});
                 if (id < COLUMNS) {
-                    let stat = stats_at(first + id, end);
+                    let stat = stats_at(min(first + id, end - 1u));
                     lses[id / 4u][id % 4u] = stat.x;
                     deltas[id / 4u][id % 4u] = stat.y;
                 }

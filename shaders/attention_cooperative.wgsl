@@ -1,6 +1,6 @@
 // attention on matrix units: out = softmax(scale q k^T) v as in attention.wgsl; f16 products, f32 sums and statistics.
 //   q, out (T, H, D)   k, v (T, K, D)   lse (T, H)   f32, D = DIM; the products round q, k, v and the weights to f16
-//   forward  one workgroup per (block of ROWS query rows, head), SIDE rows for each subgroup; over tiles of COLUMNS keys:
+//   forward  one workgroup per (block of ROWS query rows, head), SIDE rows for each subgroup, over tiles of COLUMNS keys;
 //            scores through workgroup memory to the lanes that have their row, weights through it back to the
 //            matrices. The weights of a row are relative to `largest`, its largest score when that was last set. Only
 //            where a later score is 2^SLACK times heavier is it set again and the row's sums scaled: they stay in
@@ -71,7 +71,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     open_block(select(0u, index / p.heads, inside), ROWS);
     block.head = index % p.heads;
     block.kv_head = block.head / (p.heads / p.kv_heads);
-    let keys = select(0u, block.prefix_len + block.end - block.start, inside);
+    let keys = select(0u, last_key() + 1u, inside);
     // keys that every row of the block sees, and that this lane's row sees
     let common_keys = block.prefix_len + block.first - block.start + 1u;
     let row = subgroup * SIDE + lane / LANES;
@@ -80,7 +80,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     let factor = p.scale * LOG2_E;
 
     for (var e = id; e < ROWS * (DIM / 4u); e += GROUP) {
-        tile[e / (DIM / 4u) * PITCH + e % (DIM / 4u)] = vec4<f16>(load_q(block.first + e / (DIM / 4u), block.end, e % (DIM / 4u)));
+        tile[e / (DIM / 4u) * PITCH + e % (DIM / 4u)] = vec4<f16>(q[query_at(min(block.first + e / (DIM / 4u), block.end - 1u), e % (DIM / 4u))]);
     }
     workgroupBarrier();
     let q{PARTS} = coopLoadT<Left>(&tile[subgroup * SIDE * PITCH + {PARTS}u * SIDE / 4u], PITCH);
@@ -89,7 +89,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     // the vectors of a tile that this invocation brings
     let j{LOADS} = (id + {LOADS}u * GROUP) / (DIM / 4u);
     let c{LOADS} = (id + {LOADS}u * GROUP) % (DIM / 4u);
-    var next{LOADS} = load_k(j{LOADS}, keys, c{LOADS});
+    var next{LOADS} = k[key_at(key_token(j{LOADS}), c{LOADS})];
     tile[j{LOADS} * PITCH + c{LOADS}] = vec4<f16>(next{LOADS});
     var largest = LOWEST;
     var total = 0.0;
@@ -99,13 +99,13 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     for (var first = 0u; first < keys; first += COLUMNS) {
         workgroupBarrier();
         if (id == 0u) { atomicStore(&moved, 0u); }
-        next{LOADS} = load_v(first + j{LOADS}, keys, c{LOADS});
+        next{LOADS} = v[key_at(key_token(first + j{LOADS}), c{LOADS})];
         var s{ACROSS} = Sums();
         s{ACROSS} = coopMultiplyAdd(q{PARTS}, coopLoad<Right>(&tile[{ACROSS}u * SIDE * PITCH + {PARTS}u * SIDE / 4u], PITCH), s{ACROSS});
         coopStoreT(s{ACROSS}, &scores[to{ACROSS}], SCORE_PITCH);
         tile[(COLUMNS + j{LOADS}) * PITCH + c{LOADS}] = vec4<f16>(next{LOADS});
         workgroupBarrier();
-        next{LOADS} = load_k(first + COLUMNS + j{LOADS}, keys, c{LOADS});
+        next{LOADS} = k[key_at(key_token(first + COLUMNS + j{LOADS}), c{LOADS})];
 
         var x{SHARE} = factor * scores[row * SCORE_PITCH + part + {SHARE}u];
         if (first + COLUMNS > common_keys) {

@@ -16,25 +16,20 @@ const LOG2_E = 1.4426950408889634;
 @group(0) @binding(1) var<storage, read> k: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> v: array<vec4<f32>>;
 
-// Where a query's head is, in vectors.
+// Where a query's head is, and a key's, in vectors.
 fn query_at(token: u32, column: u32) -> u32 {
     return (token * p.heads + block.head) * (DIM / 4u) + column;
 }
-fn load_q(token: u32, end: u32, column: u32) -> vec4<f32> {
-    if (token >= end) { return vec4(0.0); }
-    return q[query_at(token, column)];
-}
-
-// Where the j-th key that the block sees is, in vectors.
-fn key_at(j: u32, column: u32) -> u32 {
-    let token = select(block.start + j - block.prefix_len, block.prefix_start + j, j < block.prefix_len);
+fn key_at(token: u32, column: u32) -> u32 {
     return (token * p.kv_heads + block.kv_head) * (DIM / 4u) + column;
 }
-fn load_k(j: u32, keys: u32, column: u32) -> vec4<f32> {
-    if (j >= keys) { return vec4(0.0); }
-    return k[key_at(j, column)];
+
+// The last key that the block sees: there always is one.
+fn last_key() -> u32 {
+    return block.prefix_len + block.end - block.start - 1u;
 }
-fn load_v(j: u32, keys: u32, column: u32) -> vec4<f32> {
-    if (j >= keys) { return vec4(0.0); }
-    return v[key_at(j, column)];
+// The j-th key that the block sees. Tiles are filled up with the last one again: what its scores give has no weight.
+fn key_token(j: u32) -> u32 {
+    let i = min(j, last_key());
+    return select(block.start + i - block.prefix_len, block.prefix_start + i, i < block.prefix_len);
 }
