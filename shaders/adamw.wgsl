@@ -45,7 +45,14 @@ fn update(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     let x{ELEMENTS} = param[min(i{ELEMENTS}, n - 1u)];
     let m{ELEMENTS} = first_moment(a{ELEMENTS}, g{ELEMENTS});
     let v{ELEMENTS} = second_moment(b{ELEMENTS}, g{ELEMENTS});
-    if (i{ELEMENTS} < n) { m[i{ELEMENTS}] = m{ELEMENTS}; }
-    if (i{ELEMENTS} < n) { v[i{ELEMENTS}] = v{ELEMENTS}; }
-    if (i{ELEMENTS} < n) { param[i{ELEMENTS}] = stepped(x{ELEMENTS}, m{ELEMENTS}, v{ELEMENTS}); }
+    let y{ELEMENTS} = stepped(x{ELEMENTS}, m{ELEMENTS}, v{ELEMENTS});
+    if (whole_group(first, lane, n)) {
+        m[i{ELEMENTS}] = m{ELEMENTS};
+        v[i{ELEMENTS}] = v{ELEMENTS};
+        param[i{ELEMENTS}] = y{ELEMENTS};
+    } else {
+        if (i{ELEMENTS} < n) { m[i{ELEMENTS}] = m{ELEMENTS}; }
+        if (i{ELEMENTS} < n) { v[i{ELEMENTS}] = v{ELEMENTS}; }
+        if (i{ELEMENTS} < n) { param[i{ELEMENTS}] = y{ELEMENTS}; }
+    }
 }

@@ -1,7 +1,7 @@
 // attention: out = softmax(scale q k^T) v over packed causal segments, each with an optional shared prefix.
 //   q, out (T, H, D)   k, v (T, K, D)   lse (T, H)   f32
 //   forward  one workgroup per (block of query rows, head); online softmax over tiles of keys
-//   uses     common/grid.wgsl, common/attention.wgsl
+//   uses     common/grid.wgsl, common/attention_plan.wgsl, common/attention.wgsl
 @group(0) @binding(4) var<storage, read_write> out: array<f32>;
 @group(0) @binding(5) var<storage, read_write> lse: array<f32>;
 
@@ -88,7 +88,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
            @builtin(local_invocation_id) id: vec3<u32>) {
     let index = group_index(group, groups);
     if (index >= p.blocks * p.heads) { return; }
-    open_block(index / p.heads);
+    open_block(index / p.heads, 4u * TY);
     if (block.end <= p.query_lo || block.first >= p.query_hi) { return; }
     block.head = index % p.heads;
     block.kv_head = block.head / (p.heads / p.kv_heads);

@@ -5,7 +5,7 @@
 //   dq       one workgroup per (block of query rows, head), over tiles of keys
 //   dkv      one workgroup per (block of key rows, key/value head), over tiles of all queries that see the block, of
 //            all query heads that share the key/value head
-//   uses     common/grid.wgsl, common/attention.wgsl
+//   uses     common/grid.wgsl, common/attention_plan.wgsl, common/attention.wgsl
 override WG: u32 = 64u;
 
 @group(0) @binding(4) var<storage, read> dout: array<f32>;
@@ -143,7 +143,7 @@ fn backward_dq(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups)
                @builtin(local_invocation_id) id: vec3<u32>) {
     let index = group_index(group, groups);
     if (index >= p.blocks * p.heads) { return; }
-    open_block(index / p.heads);
+    open_block(index / p.heads, 4u * TY);
     if (block.end <= p.query_lo || block.first >= p.query_hi) { return; }
     block.head = index % p.heads;
     block.kv_head = block.head / (p.heads / p.kv_heads);
@@ -231,7 +231,7 @@ fn backward_dkv(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
                 @builtin(local_invocation_id) id: vec3<u32>) {
     let index = group_index(group, groups);
     if (index >= p.blocks * p.kv_heads) { return; }
-    open_block(index / p.kv_heads);
+    open_block(index / p.kv_heads, 4u * TY);
     if (block.end <= p.key_lo || block.first >= p.key_hi) { return; }
     block.kv_head = index % p.kv_heads;
     let tx = id.x;

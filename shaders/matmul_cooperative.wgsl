@@ -25,8 +25,8 @@ const M_PITCH: u32 = ROWS / 4u + 2u;
 const N_PITCH: u32 = COLUMNS / 4u + 2u;
 const A_TILE: u32 = max(ROWS * K_PITCH, STEP * M_PITCH);
 const B_TILE: u32 = max(COLUMNS * K_PITCH, STEP * N_PITCH);
-var<workgroup> a_tile: array<vec4<f16>, STAGES * A_TILE>;
-var<workgroup> b_tile: array<vec4<f16>, STAGES * B_TILE>;
+var<workgroup> a_tile: array<vec4<f16>, A_TILE>;
+var<workgroup> b_tile: array<vec4<f16>, B_TILE>;
 var<workgroup> edge: array<f32, GROUP / SUBGROUP * SIDE * SIDE>;
 
 // Row and first column of the v-th eight of a tile.
@@ -76,16 +76,12 @@ fn cooperative(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups)
     var c{DOWN}_{ACROSS} = Sums();
     var na{A_LOADS} = load_a(at, 0u, va{A_LOADS});
     var nb{B_LOADS} = load_b(at, 0u, vb{B_LOADS});
-    var stage = 0u;
     for (var l = 0u; l < at.k; l += STEP) {
-        let a_stage = stage * A_TILE;
-        let b_stage = stage * B_TILE;
-        // with two stages the barrier of the step before has let this one go
-        if (STAGES == 1u) { workgroupBarrier(); }
-        a_tile[a_stage + sa{A_LOADS}] = vec4<f16>(na{A_LOADS}[0]);
-        a_tile[a_stage + sa{A_LOADS} + 1u] = vec4<f16>(na{A_LOADS}[1]);
-        b_tile[b_stage + sb{B_LOADS}] = vec4<f16>(nb{B_LOADS}[0]);
-        b_tile[b_stage + sb{B_LOADS} + 1u] = vec4<f16>(nb{B_LOADS}[1]);
+        workgroupBarrier();
+        a_tile[sa{A_LOADS}] = vec4<f16>(na{A_LOADS}[0]);
+        a_tile[sa{A_LOADS} + 1u] = vec4<f16>(na{A_LOADS}[1]);
+        b_tile[sb{B_LOADS}] = vec4<f16>(nb{B_LOADS}[0]);
+        b_tile[sb{B_LOADS} + 1u] = vec4<f16>(nb{B_LOADS}[1]);
         workgroupBarrier();
         if (l + STEP < at.k) {
             na{A_LOADS} = load_a(at, l + STEP, va{A_LOADS});
@@ -95,18 +91,17 @@ fn cooperative(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups)
             var a{DOWN}: Left;
             var b{ACROSS}: Right;
             if (A_ROWS_ARE_K) {
-                a{DOWN} = coopLoad<Left>(&a_tile[a_stage + e * M_PITCH + (i + {DOWN}u * SIDE) / 4u], M_PITCH);
+                a{DOWN} = coopLoad<Left>(&a_tile[e * M_PITCH + (i + {DOWN}u * SIDE) / 4u], M_PITCH);
             } else {
-                a{DOWN} = coopLoadT<Left>(&a_tile[a_stage + (i + {DOWN}u * SIDE) * K_PITCH + e / 4u], K_PITCH);
+                a{DOWN} = coopLoadT<Left>(&a_tile[(i + {DOWN}u * SIDE) * K_PITCH + e / 4u], K_PITCH);
             }
             if (B_ROWS_ARE_N) {
-                b{ACROSS} = coopLoad<Right>(&b_tile[b_stage + (j + {ACROSS}u * SIDE) * K_PITCH + e / 4u], K_PITCH);
+                b{ACROSS} = coopLoad<Right>(&b_tile[(j + {ACROSS}u * SIDE) * K_PITCH + e / 4u], K_PITCH);
             } else {
-                b{ACROSS} = coopLoadT<Right>(&b_tile[b_stage + e * N_PITCH + (j + {ACROSS}u * SIDE) / 4u], N_PITCH);
+                b{ACROSS} = coopLoadT<Right>(&b_tile[e * N_PITCH + (j + {ACROSS}u * SIDE) / 4u], N_PITCH);
             }
             c{DOWN}_{ACROSS} = coopMultiplyAdd(a{DOWN}, b{ACROSS}, c{DOWN}_{ACROSS});
         }
-        stage = STAGES - 1u - stage;
     }
     // whole tiles go straight to c, where its rows start at multiples of 16 bytes
     let ldc = p.ldc;

@@ -22,7 +22,12 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     let i{ELEMENTS} = first + {ELEMENTS}u * WG;
     let g{ELEMENTS} = gate[min(i{ELEMENTS}, n - 1u)];
     let u{ELEMENTS} = up[min(i{ELEMENTS}, n - 1u)];
-    if (i{ELEMENTS} < n) { y[i{ELEMENTS}] = g{ELEMENTS} * sigmoid(g{ELEMENTS}) * u{ELEMENTS}; }
+    let r{ELEMENTS} = g{ELEMENTS} * sigmoid(g{ELEMENTS}) * u{ELEMENTS};
+    if (whole_group(first, lane, n)) {
+        y[i{ELEMENTS}] = r{ELEMENTS};
+    } else {
+        if (i{ELEMENTS} < n) { y[i{ELEMENTS}] = r{ELEMENTS}; }
+    }
 }
 
 @group(0) @binding(2) var<storage, read> dy: array<Elem>;
@@ -40,6 +45,12 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
     let d{ELEMENTS} = dy[min(i{ELEMENTS}, n - 1u)];
     let s{ELEMENTS} = sigmoid(g{ELEMENTS});
     let dg{ELEMENTS} = d{ELEMENTS} * u{ELEMENTS} * s{ELEMENTS} * (1.0 + g{ELEMENTS} * (1.0 - s{ELEMENTS}));
-    if (i{ELEMENTS} < n) { dgate[i{ELEMENTS}] = dg{ELEMENTS}; }
-    if (i{ELEMENTS} < n) { dup[i{ELEMENTS}] = d{ELEMENTS} * g{ELEMENTS} * s{ELEMENTS}; }
+    let du{ELEMENTS} = d{ELEMENTS} * g{ELEMENTS} * s{ELEMENTS};
+    if (whole_group(first, lane, n)) {
+        dgate[i{ELEMENTS}] = dg{ELEMENTS};
+        dup[i{ELEMENTS}] = du{ELEMENTS};
+    } else {
+        if (i{ELEMENTS} < n) { dgate[i{ELEMENTS}] = dg{ELEMENTS}; }
+        if (i{ELEMENTS} < n) { dup[i{ELEMENTS}] = du{ELEMENTS}; }
+    }
 }

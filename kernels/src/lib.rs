@@ -65,6 +65,7 @@ const REDUCE_WIDTH: device::Constant = device::Constant { name: "WG", wide: 256.
 pub fn kernels() -> Vec<&'static device::Kernel> {
     let mut all = vec![];
     all.extend([&attention::FORWARD, &attention::STATS, &attention::DQ, &attention::DKV]);
+    all.extend(attention::COOPERATIVE.iter().flat_map(|k| k.all()));
     all.extend([&decode::PART, &decode::MERGE, &decode::MOVE]);
     all.extend(&decode::SPLITS);
     all.extend([&reduce::SUM, &reduce::SUM_SQUARES, &reduce::COLUMNS]);

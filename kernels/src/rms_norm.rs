@@ -7,7 +7,7 @@ use crate::profile;
 use crate::reduce::column_sum;
 use crate::{REDUCE_WIDTH, parallel, rows};
 
-const SOURCES: &[[&str; 5]; 2] = &rows::sources(include_str!("../../shaders/rms_norm.wgsl"));
+const SOURCES: &[[&str; 6]; 2] = &rows::sources(rows::FOUR, include_str!("../../shaders/rms_norm.wgsl"));
 
 const fn kernel(name: &'static str, entry: &'static str, bindings: &'static [Access]) -> Kernel {
     let (constants, params) = (&[REDUCE_WIDTH], size_of::<Params>());
@@ -189,7 +189,7 @@ fn expect(op: &'static str, x: &Buffer, w: &Buffer, rows: usize, cols: usize) ->
 /// The kernel for rows of `cols` elements, its parameters and workgroups.
 fn row_grid(gpu: &Gpu, kernel: &'static Widths, rows: usize, cols: usize, eps: f32) -> (&'static Kernel, Params, u64) {
     let (kernel, width) = kernel.of(cols);
-    let (span, groups) = rows::grid(gpu, rows, cols / width);
+    let (span, groups) = rows::grid(gpu, rows::FOUR, rows, cols / width);
     (kernel, Params { rows: rows as u32, cols: cols as u32, span, eps, ..Params::default() }, groups)
 }
 

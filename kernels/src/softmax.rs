@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::profile;
 use crate::{REDUCE_WIDTH, parallel, rows};
 
-const SOURCES: &[[&str; 5]; 2] = &rows::sources(include_str!("../../shaders/softmax.wgsl"));
+const SOURCES: &[[&str; 6]; 2] = &rows::sources(rows::EIGHT, include_str!("../../shaders/softmax.wgsl"));
 
 const fn kernel(name: &'static str, entry: &'static str, bindings: &'static [Access]) -> Widths {
     let (constants, params) = (&[REDUCE_WIDTH], size_of::<Params>());
@@ -44,7 +44,7 @@ pub fn forward(x: &Buffer, rows: usize, cols: usize) -> Result<Buffer> {
             x.expect_dtype(OP, "x", Dtype::F32)?;
             let (kernel, width) = FORWARD.of(cols);
             for r in split_rows(OP, rows, &[cols * 4], gpu.max_binding())? {
-                let (span, groups) = rows::grid(gpu, r.len(), cols / width);
+                let (span, groups) = rows::grid(gpu, rows::EIGHT, r.len(), cols / width);
                 let params = Params { rows: r.len() as u32, cols: cols as u32, span };
                 let elements = r.start * cols..r.end * cols;
                 gpu.run(kernel, &[x.bind(elements.clone()), y.bind(elements)], &params, groups)?;
@@ -75,7 +75,7 @@ pub fn backward(y: &Buffer, dy: &Buffer, rows: usize, cols: usize) -> Result<Buf
             y.expect_dtype(OP, "y", Dtype::F32)?;
             let (kernel, width) = BACKWARD.of(cols);
             for r in split_rows(OP, rows, &[cols * 4], gpu.max_binding())? {
-                let (span, groups) = rows::grid(gpu, r.len(), cols / width);
+                let (span, groups) = rows::grid(gpu, rows::EIGHT, r.len(), cols / width);
                 let params = Params { rows: r.len() as u32, cols: cols as u32, span };
                 let elements = || r.start * cols..r.end * cols;
                 let binds = [y.bind(elements()), dy.bind(elements()), dx.bind(elements())];

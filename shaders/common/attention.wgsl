@@ -1,55 +1,21 @@
-// What the attention kernels share: parameters, the plan of the segments, and 4 x 4 register tiles.
-//   plan   u32: blocks of rows (segment, first token), then segments (start, length, prefix start, prefix length),
-//          then for each segment the first of its ranges, then ranges (first, end) of tokens that see its keys
+// What the attention kernels of f32 share: operands, and 4 x 4 register tiles.
 //   tiles  TY * 4 rows of the workgroup's block by TX * 4 of the other side, 4 x 4 for each invocation. Output columns
 //          are taken TX * 8 at a time, from p.column on.
-//   pieces bound spans may be pieces of the T axis, queries [query_lo, query_hi) and keys [key_lo, key_hi); with
-//          p.accumulate a dispatch adds to what the dispatches before it left.
-struct Params {
-    heads: u32, kv_heads: u32, dim: u32, blocks: u32,
-    segments: u32, seen_at: u32, seen_by: u32, column: u32,
-    query_lo: u32, query_hi: u32, key_lo: u32, key_hi: u32,
-    accumulate: u32, scale: f32,
-}
-var<immediate> p: Params;
-
+//   uses   common/attention_plan.wgsl
 @group(0) @binding(0) var<storage, read> q: array<f32>;
 @group(0) @binding(1) var<storage, read> k: array<f32>;
 @group(0) @binding(2) var<storage, read> v: array<f32>;
-@group(0) @binding(3) var<storage, read> plan: array<u32>;
 
 override TX: u32 = 16u;
 override TY: u32 = 8u;
 // elements of the summed dimension staged at a time
 const DEPTH = 16u;
-// no token
-const NONE = 0xffffffffu;
-// below every score
-const LOWEST = -3.0e38;
 
 // staged operands, [depth][4 rows] and [depth][4 columns]; one more column against bank conflicts
 var<workgroup> row_tile: array<vec4<f32>, DEPTH * (TY + 1u)>;
 var<workgroup> col_tile: array<vec4<f32>, DEPTH * (TX + 1u)>;
 // probabilities or their gradients, [4 TX of the other side][4 rows]
 var<workgroup> weights: array<vec4<f32>, 4u * TX * TY>;
-
-// The workgroup's block: tokens [first, end) of a segment that starts at `start`, and the heads it works on.
-struct Block {
-    segment: u32, first: u32, end: u32,
-    start: u32, prefix_start: u32, prefix_len: u32,
-    head: u32, kv_head: u32,
-}
-var<private> block: Block;
-
-fn open_block(index: u32) {
-    block.segment = plan[2u * index];
-    block.first = plan[2u * index + 1u];
-    let at = p.segments + 4u * block.segment;
-    block.start = plan[at];
-    block.end = min(block.first + 4u * TY, block.start + plan[at + 1u]);
-    block.prefix_start = plan[at + 2u];
-    block.prefix_len = plan[at + 3u];
-}
 
 // The j-th key that the block's queries may see: first the prefix, then the own segment. NONE past the last of them
 // and outside the bound piece.

@@ -7,3 +7,9 @@ const ELEMENTS: u32 = 2u;
 fn first_element(group: vec3<u32>, groups: vec3<u32>, lane: u32) -> u32 {
     return group_index(group, groups) * (WG * ELEMENTS) + lane;
 }
+
+// True for all of a workgroup whose accesses are all below n: its stores need no branch each, which would take the loads in
+// behind it.
+fn whole_group(first: u32, lane: u32, n: u32) -> bool {
+    return first - lane + WG * ELEMENTS <= n;
+}

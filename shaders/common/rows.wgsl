@@ -1,8 +1,7 @@
 // Rows, each shared by `span` lanes (a power of two, p.span), WG / span rows in a workgroup. In a turn a lane takes BATCH
 // accesses, span apart, and loads all of them first. Kernels walk a row forward to reduce it and backward to write, so that
 // the last turn, which is the only one of most rows, stays in registers.
-// Uses common/reduce.wgsl; places count accesses of common/ones.wgsl or common/fours.wgsl.
-const BATCH: u32 = 4u;
+// Uses common/reduce.wgsl and a text with BATCH; places count accesses of common/ones.wgsl or common/fours.wgsl.
 
 // The row of this lane; lanes past the last row repeat it and write nothing.
 fn row_of(group: u32, lane: u32) -> u32 {

@@ -6,18 +6,20 @@
 
 use super::segments::Plan;
 use super::{Attended, Gradients, Operands};
-use crate::buffer::{Buffer, Dtype};
+use crate::buffer::{Bind, Buffer, Dtype};
 use crate::device::{Access, Constant, Gpu, Kernel, split_rows};
 use crate::error::Result;
 use std::ops::Range;
 
 const FORWARD_SOURCES: &[&str] = &[
     include_str!("../../../shaders/common/grid.wgsl"),
+    include_str!("../../../shaders/common/attention_plan.wgsl"),
     include_str!("../../../shaders/common/attention.wgsl"),
     include_str!("../../../shaders/attention.wgsl"),
 ];
 const BACKWARD_SOURCES: &[&str] = &[
     include_str!("../../../shaders/common/grid.wgsl"),
+    include_str!("../../../shaders/common/attention_plan.wgsl"),
     include_str!("../../../shaders/common/attention.wgsl"),
     include_str!("../../../shaders/attention_backward.wgsl"),
 ];
@@ -68,7 +70,7 @@ pub(crate) static DKV: Kernel = Kernel {
 
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Params {
+pub(super) struct Params {
     heads: u32,
     kv_heads: u32,
     dim: u32,
@@ -83,6 +85,27 @@ struct Params {
     key_hi: u32,
     accumulate: u32,
     scale: f32,
+}
+
+impl Params {
+    pub(super) fn new(x: &Operands, plan: &Plan, queries: &Range<usize>, keys: &Range<usize>) -> Params {
+        Params {
+            heads: x.heads.query as u32,
+            kv_heads: x.heads.kv as u32,
+            dim: x.heads.dim as u32,
+            blocks: plan.blocks,
+            segments: plan.segments,
+            seen_at: plan.seen_at,
+            seen_by: plan.seen_by,
+            column: 0,
+            query_lo: queries.start as u32,
+            query_hi: queries.end as u32,
+            key_lo: keys.start as u32,
+            key_hi: keys.end as u32,
+            accumulate: 0,
+            scale: x.scale as f32,
+        }
+    }
 }
 
 /// How the operands are bound: pieces of the T axis, and the first columns of the dispatches.
@@ -108,22 +131,7 @@ impl Cover {
     }
 
     fn params(&self, x: &Operands, queries: &Range<usize>, keys: &Range<usize>) -> Params {
-        Params {
-            heads: x.heads.query as u32,
-            kv_heads: x.heads.kv as u32,
-            dim: x.heads.dim as u32,
-            blocks: self.plan.blocks,
-            segments: self.plan.segments,
-            seen_at: self.plan.seen_at,
-            seen_by: self.plan.seen_by,
-            column: 0,
-            query_lo: queries.start as u32,
-            query_hi: queries.end as u32,
-            key_lo: keys.start as u32,
-            key_hi: keys.end as u32,
-            accumulate: 0,
-            scale: x.scale as f32,
-        }
+        Params::new(x, &self.plan, queries, keys)
     }
 }
 
@@ -155,6 +163,11 @@ pub(super) fn forward(gpu: &Gpu, x: &Operands, y: &Attended, limit: u64) -> Resu
     Ok(())
 }
 
+/// Binds: out, dout, lse, result; `rows` of lse.
+pub(super) fn run_stats(gpu: &Gpu, binds: [Bind; 4], params: &Params, rows: usize) -> Result<()> {
+    gpu.run(&STATS, &binds, params, rows.div_ceil(STATS_WIDTH.on(gpu)) as u64)
+}
+
 pub(super) fn backward(
     gpu: &Gpu,
     x: &Operands,
@@ -170,8 +183,7 @@ pub(super) fn backward(
         let (of_q, of_lse) = (span(queries, heads.q_width()), span(queries, heads.query));
         let result = stats.bind(span(queries, 2 * heads.query));
         let binds = [y.out.bind(of_q.clone()), dout.bind(of_q), y.lse.bind(of_lse.clone()), result];
-        let width = if gpu.small_simd() { STATS_WIDTH.small } else { STATS_WIDTH.wide } as u64;
-        gpu.run(&STATS, &binds, &cover.params(x, queries, &(0..0)), (of_lse.len() as u64).div_ceil(width))?;
+        run_stats(gpu, binds, &cover.params(x, queries, &(0..0)), of_lse.len())?;
     }
     for (a, queries) in cover.queries.iter().enumerate() {
         for (b, keys) in cover.keys.iter().enumerate() {

@@ -3,14 +3,17 @@
 //! - launchers and their parameters: here
 //! - who attends to whom: [`Segments`] (`segments.rs`)
 //! - `cpu.rs`: the twin, products of small blocks
+//! - `cooperative.rs`: kernels on matrix units, f16 products (`shaders/attention_cooperative.wgsl`)
 //! - `gpu.rs`: tiled WGSL kernels (`shaders/attention.wgsl`), and how operands past one binding are taken in pieces
 
+mod cooperative;
 mod cpu;
 mod gpu;
 mod segments;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use cooperative::KERNELS as COOPERATIVE;
 pub(crate) use gpu::{DKV, DQ, FORWARD, STATS};
 pub use segments::{Segment, Segments};
 
@@ -132,7 +135,10 @@ pub fn forward(x: &Operands) -> Result<Attended> {
     match (device, float) {
         (Device::Cpu, Float::Single) => cpu_forward::<f32>(x, &mut y),
         (Device::Cpu, Float::Double) => cpu_forward::<f64>(x, &mut y),
-        (Device::Gpu(gpu), Float::Single) => gpu::forward(gpu, x, &y, gpu.max_binding())?,
+        (Device::Gpu(gpu), Float::Single) => match cooperative::kernels(gpu, x, gpu.max_binding()) {
+            Some(kernels) => cooperative::forward(gpu, kernels, x, &y)?,
+            None => gpu::forward(gpu, x, &y, gpu.max_binding())?,
+        },
         (Device::Gpu(_), Float::Double) => x.q.expect_dtype(OP, "q", crate::Dtype::F32)?,
     }
     Ok(y)
@@ -165,7 +171,10 @@ pub fn backward(x: &Operands, y: &Attended, dout: &Buffer) -> Result<Gradients> 
     match (device, float) {
         (Device::Cpu, Float::Single) => cpu_backward::<f32>(x, y, dout, &mut gradients),
         (Device::Cpu, Float::Double) => cpu_backward::<f64>(x, y, dout, &mut gradients),
-        (Device::Gpu(gpu), Float::Single) => gpu::backward(gpu, x, y, dout, &gradients, gpu.max_binding())?,
+        (Device::Gpu(gpu), Float::Single) => match cooperative::kernels(gpu, x, gpu.max_binding()) {
+            Some(kernels) => cooperative::backward(gpu, kernels, x, y, dout, &gradients)?,
+            None => gpu::backward(gpu, x, y, dout, &gradients, gpu.max_binding())?,
+        },
         (Device::Gpu(_), Float::Double) => x.q.expect_dtype(OP, "q", crate::Dtype::F32)?,
     }
     Ok(gradients)

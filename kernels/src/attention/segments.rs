@@ -4,8 +4,9 @@ use crate::device::Gpu;
 use crate::error::{Error, Result};
 use crate::per_gpu::PerGpu;
 use crate::{Buffer, Device};
+use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Tokens `[start, start + len)` of the packed axis: one causal sequence, which also attends to all of
 /// `[prefix_start, prefix_start + prefix_len)` if that is not empty.
@@ -46,7 +47,8 @@ struct Inner {
     /// neighbours merged. Segment i has `seen_by[seen_at[i]..seen_at[i + 1]]`.
     seen_by: Vec<Range<usize>>,
     seen_at: Vec<usize>,
-    plans: PerGpu<Plan>,
+    /// By rows of a block.
+    plans: Mutex<HashMap<usize, Arc<PerGpu<Plan>>>>,
 }
 
 /// A piece of one segment that one CPU task or one workgroup takes.
@@ -121,7 +123,7 @@ impl Segments {
             }
             seen_at.push(seen_by.len());
         }
-        Ok(Segments(Arc::new(Inner { list, tokens, seen_by, seen_at, plans: PerGpu::default() })))
+        Ok(Segments(Arc::new(Inner { list, tokens, seen_by, seen_at, plans: Mutex::default() })))
     }
 
     /// One causal sequence of `len` tokens.
@@ -174,7 +176,8 @@ impl Segments {
 
     /// The tables on a GPU, for blocks of `rows` tokens.
     pub(crate) fn plan(&self, gpu: &Gpu, rows: usize) -> Result<Plan> {
-        self.0.plans.get(gpu, || {
+        let plans = self.0.plans.lock().unwrap_or_else(PoisonError::into_inner).entry(rows).or_default().clone();
+        plans.get(gpu, || {
             let mut blocks = self.blocks(rows);
             // a late block has the most keys: it goes first, so that the last workgroups to finish are short ones
             blocks.reverse();

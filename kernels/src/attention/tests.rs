@@ -27,16 +27,16 @@ fn lengths(segments: &Segments, heads: Heads) -> [usize; 3] {
     [heads.query, heads.kv, heads.kv].map(|n| segments.tokens() * n * heads.dim)
 }
 
-fn operands<'a>(x: &'a [Buffer], segments: &'a Segments, heads: Heads) -> Operands<'a> {
+pub(super) fn operands<'a>(x: &'a [Buffer], segments: &'a Segments, heads: Heads) -> Operands<'a> {
     Operands { q: &x[0], k: &x[1], v: &x[2], segments, heads, scale: heads.scale() }
 }
 
-fn upload<T: Real>(device: &Device, x: &[Vec<f64>]) -> Vec<Buffer> {
+pub(super) fn upload<T: Real>(device: &Device, x: &[Vec<f64>]) -> Vec<Buffer> {
     let rounded = |x: &Vec<f64>| x.iter().map(|&x| T::of(x)).collect::<Vec<T>>();
     x.iter().map(|x| Buffer::from_slice(device, &rounded(x)).unwrap()).collect()
 }
 
-fn random(segments: &Segments, heads: Heads, size: f64) -> Vec<Vec<f64>> {
+pub(super) fn random(segments: &Segments, heads: Heads, size: f64) -> Vec<Vec<f64>> {
     let x = lengths(segments, heads).into_iter().zip(1..);
     x.map(|(len, seed)| numbers(seed, len).iter().map(|x| size * x).collect()).collect()
 }
@@ -47,11 +47,23 @@ fn sees(segments: &Segments, query: usize, key: usize) -> bool {
 }
 
 /// Softmax over a dense mask, and its gradients by the chain rule, in f64: out, dq, dk, dv.
-fn dense(x: &[Vec<f64>], dout: &[f64], segments: &Segments, heads: Heads) -> [Vec<f64>; 4] {
+pub(super) fn dense(x: &[Vec<f64>], dout: &[f64], segments: &Segments, heads: Heads) -> [Vec<f64>; 4] {
+    dense_of(x, dout, segments, heads, |term| term)
+}
+
+/// [`dense`] with `term` of every term of its sums behind the softmax.
+pub(super) fn dense_of(
+    x: &[Vec<f64>],
+    dout: &[f64],
+    segments: &Segments,
+    heads: Heads,
+    term: fn(f64) -> f64,
+) -> [Vec<f64>; 4] {
     let (tokens, dim) = (segments.tokens(), heads.dim);
     let mut y = [dout, &x[0], &x[1], &x[2]].map(|like| vec![0.0; like.len()]);
     let at = |t: usize, n: usize, h: usize| (t * n + h) * dim..(t * n + h + 1) * dim;
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let dot_terms = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| term(a * b)).sum::<f64>();
     for h in 0..heads.query {
         let g = h / heads.group();
         for t in 0..tokens {
@@ -64,16 +76,16 @@ fn dense(x: &[Vec<f64>], dout: &[f64], segments: &Segments, heads: Heads) -> [Ve
             let p: Vec<f64> = scores.iter().map(|s| (s - largest).exp() / total).collect();
             for (p, s) in p.iter().zip(&keys) {
                 for d in 0..dim {
-                    y[0][row.start + d] += p * x[2][s.start + d];
+                    y[0][row.start + d] += term(p * x[2][s.start + d]);
                 }
             }
-            let delta = dot(&y[0][row.clone()], &dout[row.clone()]);
+            let delta = dot_terms(&y[0][row.clone()], &dout[row.clone()]);
             for (p, s) in p.iter().zip(&keys) {
-                let ds = heads.scale() * p * (dot(&dout[row.clone()], &x[2][s.clone()]) - delta);
+                let ds = heads.scale() * p * (dot_terms(&dout[row.clone()], &x[2][s.clone()]) + term(-delta));
                 for d in 0..dim {
-                    y[1][row.start + d] += ds * x[1][s.start + d];
-                    y[2][s.start + d] += ds * x[0][row.start + d];
-                    y[3][s.start + d] += p * dout[row.start + d];
+                    y[1][row.start + d] += term(ds * x[1][s.start + d]);
+                    y[2][s.start + d] += term(ds * x[0][row.start + d]);
+                    y[3][s.start + d] += term(p * dout[row.start + d]);
                 }
             }
         }
@@ -97,7 +109,7 @@ fn computed<T: Real>(
     [y.out, g.dq, g.dk, g.dv].map(|b| b.to_vec::<T>().unwrap().iter().map(|x| x.wide()).collect())
 }
 
-fn assert_near(what: &str, found: &[Vec<f64>; 4], expected: &[Vec<f64>; 4], tolerance: f64) {
+pub(super) fn assert_near(what: &str, found: &[Vec<f64>; 4], expected: &[Vec<f64>; 4], tolerance: f64) {
     for (name, (found, expected)) in ["out", "dq", "dk", "dv"].into_iter().zip(found.iter().zip(expected)) {
         let scale = expected.iter().fold(1.0f64, |m, e| m.max(e.abs()));
         for (i, (f, e)) in found.iter().zip(expected).enumerate() {

@@ -38,6 +38,12 @@ pub fn sum_tolerance(n: usize) -> f64 {
     16.0 * (n.max(1) as f64).sqrt() * f32::EPSILON as f64
 }
 
+/// What a device that rounds the operands of products to f16 adds to [`sum_tolerance`]: two roundings of 2^-11 for each of the
+/// terms, of either sign.
+pub(super) fn rounding(device: &Device) -> f64 {
+    if device.rounds_products() { 1.0 / 1024.0 } else { 0.0 }
+}
+
 /// `n` numbers in (-1, 1) without visible pattern, the same for the same seed.
 pub(super) fn noise(seed: u64, n: usize) -> Vec<f32> {
     let number = |i: usize| {

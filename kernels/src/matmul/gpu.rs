@@ -2,7 +2,7 @@
 
 use super::{Layout, Matmul, OP, check};
 use crate::buffer::{ALIGNMENT, Buffer, Dtype};
-use crate::device::{Access, Constant, Device, Gpu, Kernel, MATRICES};
+use crate::device::{Access, Constant, Device, Gpu, Kernel, MATRICES, Matrices};
 use crate::error::{Error, Result};
 use crate::reduce;
 use std::ops::Range;
@@ -24,12 +24,13 @@ const FEW_8: &[&str] =
 const FEW_16: &[&str] =
     &[GRID, PRODUCT, F32, "const ROWS: u32 = 16u;\nconst STEPS: u32 = 2u;\nconst LANES: u32 = 64u;\n", FEW];
 const COOPERATIVE: &str = include_str!("../../../shaders/matmul_cooperative.wgsl");
-const LARGE: &str = "const SUBGROUPS_DOWN: u32 = 2u;\nconst SUBGROUPS_ACROSS: u32 = 4u;\nconst DOWN: u32 = 4u;\n\
-    const ACROSS: u32 = 4u;\nconst STEP: u32 = 32u;\nconst STAGES: u32 = 1u;\n";
-const MEDIUM: &str = "const SUBGROUPS_DOWN: u32 = 2u;\nconst SUBGROUPS_ACROSS: u32 = 4u;\nconst DOWN: u32 = 4u;\n\
-    const ACROSS: u32 = 2u;\nconst STEP: u32 = 32u;\nconst STAGES: u32 = 2u;\n";
-const COOPERATIVE_LARGE: &[&str] = &[MATRICES, GRID, PRODUCT, LARGE, COOPERATIVE];
-const COOPERATIVE_MEDIUM: &[&str] = &[MATRICES, GRID, PRODUCT, MEDIUM, COOPERATIVE];
+// Subgroups of a workgroup, matrices of each, terms of a step: for many tiles, and for few.
+const OF_4: &str = "const SUBGROUPS_DOWN: u32 = 2u;\nconst SUBGROUPS_ACROSS: u32 = 2u;\nconst DOWN: u32 = 4u;\n\
+    const ACROSS: u32 = 4u;\nconst STEP: u32 = 32u;\n";
+const OF_8: &str = "const SUBGROUPS_DOWN: u32 = 2u;\nconst SUBGROUPS_ACROSS: u32 = 4u;\nconst DOWN: u32 = 4u;\n\
+    const ACROSS: u32 = 2u;\nconst STEP: u32 = 64u;\n";
+const COOPERATIVE_4: &[&str] = &[MATRICES, GRID, PRODUCT, OF_4, COOPERATIVE];
+const COOPERATIVE_8: &[&str] = &[MATRICES, GRID, PRODUCT, OF_8, COOPERATIVE];
 
 /// `op(a) op(b)` to c from element `offset` on; sizes are checked, c is held alone.
 pub fn matmul(gpu: &Gpu, [a, b, c]: [&Buffer; 3], offset: usize, spec: &Matmul, accumulate: bool) -> Result<()> {
@@ -69,10 +70,10 @@ enum Method {
     FewRows8,
     /// With 16 x 4 of c per workgroup of 64.
     FewRows16,
-    /// On matrix units, 8 x 16 of them per workgroup of 8 subgroups.
-    CooperativeLarge,
-    /// On matrix units, 8 x 8 of them per workgroup of 8 subgroups.
-    CooperativeMedium,
+    /// On matrix units, 8 x 8 matrices of c per workgroup of 4 subgroups: for many tiles.
+    Cooperative4,
+    /// On matrix units, 8 x 8 matrices of c per workgroup of 8 subgroups: for few.
+    Cooperative8,
 }
 
 impl Method {
@@ -87,8 +88,7 @@ impl Method {
             Method::FewRows4 => (4, 4),
             Method::FewRows8 => (8, 4),
             Method::FewRows16 => (16, 4),
-            Method::CooperativeLarge => (8 * side, 16 * side),
-            Method::CooperativeMedium => (8 * side, 8 * side),
+            Method::Cooperative4 | Method::Cooperative8 => (8 * side, 8 * side),
         }
     }
 
@@ -127,18 +127,15 @@ fn best_method(gpu: &Gpu, spec: &Matmul) -> Method {
     let Matmul { batch, m, n, .. } = *spec;
     let plain = method(spec, gpu.small_simd());
     // few rows wait for memory, not for products
-    if matches!(plain, Method::OneRow | Method::FewRows4 | Method::FewRows8 | Method::FewRows16) || !whole_eights(spec) {
+    if matches!(plain, Method::OneRow | Method::FewRows4 | Method::FewRows8 | Method::FewRows16) || !whole_eights(spec)
+    {
         return plain;
     }
-    let Some(matrices) = gpu.matrices(|| matrices_work(gpu)) else { return plain };
-    let side = matrices.side as usize;
-    let tiles = |method: Method| {
-        let (rows, cols) = method.tile(side);
-        batch * m.div_ceil(rows) * n.div_ceil(cols)
-    };
-    match tiles(Method::CooperativeLarge) >= BUSY {
-        true => Method::CooperativeLarge,
-        false => Method::CooperativeMedium,
+    let Some(matrices) = matrices(gpu) else { return plain };
+    let (rows, cols) = Method::Cooperative4.tile(matrices.side as usize);
+    match batch * m.div_ceil(rows) * n.div_ceil(cols) >= 4 * BUSY {
+        true => Method::Cooperative4,
+        false => Method::Cooperative8,
     }
 }
 
@@ -147,6 +144,11 @@ fn whole_eights(spec: &Matmul) -> bool {
     let Matmul { m, n, k, layout, .. } = *spec;
     let (a_row, b_row) = (if layout == Layout::Tn { m } else { k }, if layout == Layout::Nt { k } else { n });
     a_row % 8 == 0 && b_row % 8 == 0
+}
+
+/// The matrix units that kernels may use, once products on them were tried.
+pub(crate) fn matrices(gpu: &Gpu) -> Option<Matrices> {
+    gpu.matrices(|| matrices_work(gpu))
 }
 
 /// Whether matrix units agree with the plain kernels on products of small integers, which are exact in both.
@@ -166,7 +168,7 @@ fn matrices_work(gpu: &Gpu) -> bool {
             c.to_vec::<f32>()
         };
         let expected = by(Method::Tiled64)?;
-        Ok(expected == by(Method::CooperativeLarge)? && expected == by(Method::CooperativeMedium)?)
+        Ok(expected == by(Method::Cooperative4)? && expected == by(Method::Cooperative8)?)
     };
     let works = [Layout::Nn, Layout::Nt, Layout::Tn].into_iter().all(|layout| agrees(layout).unwrap_or(false));
     if !works {
@@ -180,7 +182,7 @@ fn slices(spec: &Matmul, method: Method, limit: u64) -> usize {
     let Matmul { batch, m, n, k, .. } = *spec;
     let (rows, cols) = method.tile(16);
     let tiles = m.div_ceil(rows) * n.div_ceil(cols);
-    if batch != 1 || tiles == 0 || !matches!(method, Method::Tiled64 | Method::CooperativeMedium) {
+    if batch != 1 || tiles == 0 || !matches!(method, Method::Tiled64 | Method::Cooperative8) {
         return 1;
     }
     // one row of tiles is the product of a decoding step, which waits for memory: shorter slices wait side by side
@@ -273,14 +275,14 @@ pub(crate) static KERNELS: [[Kernel; 3]; 10] = [
         kernel(FEW_16, "matmul.few_rows_16.tn", "few_rows", TN),
     ],
     [
-        kernel(COOPERATIVE_LARGE, "matmul.cooperative_large.nn", "cooperative", NN),
-        kernel(COOPERATIVE_LARGE, "matmul.cooperative_large.nt", "cooperative", NT),
-        kernel(COOPERATIVE_LARGE, "matmul.cooperative_large.tn", "cooperative", TN),
+        kernel(COOPERATIVE_4, "matmul.cooperative_4.nn", "cooperative", NN),
+        kernel(COOPERATIVE_4, "matmul.cooperative_4.nt", "cooperative", NT),
+        kernel(COOPERATIVE_4, "matmul.cooperative_4.tn", "cooperative", TN),
     ],
     [
-        kernel(COOPERATIVE_MEDIUM, "matmul.cooperative_medium.nn", "cooperative", NN),
-        kernel(COOPERATIVE_MEDIUM, "matmul.cooperative_medium.nt", "cooperative", NT),
-        kernel(COOPERATIVE_MEDIUM, "matmul.cooperative_medium.tn", "cooperative", TN),
+        kernel(COOPERATIVE_8, "matmul.cooperative_8.nn", "cooperative", NN),
+        kernel(COOPERATIVE_8, "matmul.cooperative_8.nt", "cooperative", NT),
+        kernel(COOPERATIVE_8, "matmul.cooperative_8.tn", "cooperative", TN),
     ],
 ];
 
@@ -425,9 +427,7 @@ impl Product<'_> {
         };
         let method = match self.method {
             // a view or a piece that starts within an eight
-            Method::CooperativeLarge | Method::CooperativeMedium if !params.in_eights(self.spec.layout) => {
-                Method::Tiled64
-            }
+            Method::Cooperative4 | Method::Cooperative8 if !params.in_eights(self.spec.layout) => Method::Tiled64,
             method => method,
         };
         let (rows, cols) = method.tile(self.gpu.matrix_side());
@@ -491,7 +491,7 @@ mod tests {
     #[test]
     fn matrix_units_are_the_definition() {
         let Some((device, gpu)) = gpu_with_matrices("matmul on matrix units") else { return };
-        for method in [Method::CooperativeLarge, Method::CooperativeMedium] {
+        for method in [Method::Cooperative4, Method::Cooperative8] {
             for layout in LAYOUTS {
                 for (spec, limit, view) in [
                     (Matmul { batch: 2, m: 136, n: 72, k: 40, layout }, gpu.max_binding(), 8),

@@ -7,7 +7,7 @@ mod cpu;
 mod gpu;
 mod thin;
 
-pub(crate) use gpu::KERNELS;
+pub(crate) use gpu::{KERNELS, matrices};
 
 use crate::buffer::{Buffer, Dtype, Float};
 use crate::device::Device;

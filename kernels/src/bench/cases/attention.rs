@@ -1,4 +1,4 @@
-use super::super::reference::{Agreement, noise, noise_on, spread, sum_tolerance};
+use super::super::reference::{Agreement, noise, noise_on, rounding, spread, sum_tolerance};
 use super::super::{Case, Opened, Run, Work};
 use super::bytes;
 use crate::attention::{Heads, Operands, backward, forward};
@@ -50,7 +50,8 @@ fn case(tokens: usize, is_backward: bool) -> Case {
                 Ok(vec![gradients.dq, gradients.dv])
             }),
         };
-        Ok(Opened { run, check: Box::new(move |found| check(tokens, found)) })
+        let tolerance = sum_tolerance(tokens) + 4.0 * rounding(device);
+        Ok(Opened { run, check: Box::new(move |found| check(tokens, found, tolerance)) })
     };
     let operands = tokens * (2 * HEADS.q_width() + 2 * HEADS.kv_width());
     // q k and p v over half of all pairs; twice and a half as much on the way back
@@ -64,7 +65,7 @@ fn case(tokens: usize, is_backward: bool) -> Case {
 }
 
 /// Some rows of the output, or of dq and dv, against f64.
-fn check(tokens: usize, found: &[Buffer]) -> Result<Agreement> {
+fn check(tokens: usize, found: &[Buffer], tolerance: f64) -> Result<Agreement> {
     let (width, kv_width, dim) = (HEADS.q_width(), HEADS.kv_width(), HEADS.dim);
     let wide = |seed, n| noise(seed, n).into_iter().map(f64::from).collect::<Vec<f64>>();
     let (q, dout) = (wide(1, tokens * width), wide(4, tokens * width));
@@ -111,5 +112,5 @@ fn check(tokens: usize, found: &[Buffer]) -> Result<Agreement> {
         }
         compared.extend(dv[t * kv_width..][..dim].iter().map(|&x| x as f64).zip(expected));
     }
-    Ok(Agreement::of(compared, sum_tolerance(tokens)))
+    Ok(Agreement::of(compared, tolerance))
 }

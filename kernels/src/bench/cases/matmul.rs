@@ -1,4 +1,4 @@
-use super::super::reference::{Agreement, noise, noise_on, spread, sum_tolerance};
+use super::super::reference::{Agreement, noise, noise_on, rounding, spread, sum_tolerance};
 use super::super::{Case, Opened, Work};
 use super::{KEYS, QUERIES, QWEN3, VOCABULARY, bytes};
 use crate::buffer::Buffer;
@@ -42,6 +42,7 @@ fn case(of: String, layout: Layout, [m, n, k]: [usize; 3]) -> Case {
         let (a, b) = (noise(1, m * k), noise(2, k * n));
         let operands = [Buffer::from_slice(device, &a)?, noise_on(device, 2, k * n)?];
         let spec = Matmul::one(layout, m, n, k);
+        let tolerance = sum_tolerance(k) + rounding(device);
         Ok(Opened {
             run: Box::new(move || Ok(vec![matmul(&operands[0], &operands[1], &spec)?])),
             check: Box::new(move |found| {
@@ -53,7 +54,7 @@ fn case(of: String, layout: Layout, [m, n, k]: [usize; 3]) -> Case {
                     let expected: f64 = (0..k).map(|l| a_at(i, l) * b_at(l, j)).sum();
                     (found[i * n + j] as f64, expected)
                 });
-                Ok(Agreement::of(compared, sum_tolerance(k)))
+                Ok(Agreement::of(compared, tolerance))
             }),
         })
     };
