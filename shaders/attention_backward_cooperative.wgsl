@@ -17,21 +17,32 @@ const VECTORS: u32 = 2u;
 
 // rows of the block, then a tile of k and v or of q and dout
 var<workgroup> tile: array<vec4<f16>, max(ROWS, 2u * COLUMNS) * PITCH>;
-// q k^T and dout v^T of the block's rows, then the weights and their gradients
-var<workgroup> scores: array<vec4<f32>, ROWS * SCORE_PITCH>;
-var<workgroup> slopes: array<vec4<f32>, ROWS * SCORE_PITCH>;
+// dout v^T of the block's rows, as `scores` has q k^T; then the weights and their gradients
+var<workgroup> slopes: array<f32, ROWS * SCORE_PITCH>;
 var<workgroup> weights: array<vec4<f16>, ROWS * WEIGHT_PITCH>;
 var<workgroup> gradients: array<vec4<f16>, ROWS * WEIGHT_PITCH>;
 // statistics of a tile's queries
-var<workgroup> lses: array<vec4<f32>, COLUMNS / 4u>;
-var<workgroup> deltas: array<vec4<f32>, COLUMNS / 4u>;
+var<workgroup> lses: array<f32, COLUMNS>;
+var<workgroup> deltas: array<f32, COLUMNS>;
+
+fn four_slopes(at: u32) -> vec4<f32> {
+    return vec4(slopes[at], slopes[at + 1u], slopes[at + 2u], slopes[at + 3u]);
+}
+
+fn four_lses(at: u32) -> vec4<f32> {
+    return vec4(lses[at], lses[at + 1u], lses[at + 2u], lses[at + 3u]);
+}
+
+fn four_deltas(at: u32) -> vec4<f32> {
+    return vec4(deltas[at], deltas[at + 1u], deltas[at + 2u], deltas[at + 3u]);
+}
 
 // lse, as a power of two, and delta of a query.
 fn stats_at(token: u32) -> vec2<f32> {
     return stats[token * p.heads + block.head] * vec2(LOG2_E, 1.0);
 }
 
-// A matrix of sums to the `at`-th vector of `scores`.
+// A matrix of sums to `scores`, from `at` on.
 fn spill(sums: Sums, at: u32) {
     workgroupBarrier();
     coopStoreT(sums, &scores[at], SCORE_PITCH);
@@ -46,7 +57,7 @@ fn put_dq(sums: Sums, row: u32, column: u32, at: u32, lane: u32, inside: bool) {
         let token = block.first + row + e / (SIDE / 4u);
         let c = e % (SIDE / 4u);
         if (inside && token < block.end) {
-            dq[query_at(token, column + c)] = p.scale * scores[at + e / (SIDE / 4u) * SCORE_PITCH + c];
+            dq[query_at(token, column + c)] = p.scale * four_scores(at + e / (SIDE / 4u) * SCORE_PITCH + 4u * c);
         }
     }
 }
@@ -87,7 +98,8 @@ fn backward_dq(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups)
     // the vectors of a tile that this invocation brings
     let j{LOADS} = (id + {LOADS}u * GROUP) / (DIM / 4u);
     let c{LOADS} = (id + {LOADS}u * GROUP) % (DIM / 4u);
-    let own = down * SCORE_PITCH + part * (SIDE / 4u);
+    let own = down * SCORE_PITCH + part * SIDE;
+    var none = Sums();
     var sums{HALF} = Sums();
     for (var first = 0u; first < keys; first += COLUMNS) {
         workgroupBarrier();
@@ -96,15 +108,15 @@ fn backward_dq(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups)
         let v{LOADS} = v[key_at(key_token(first + j{LOADS}), c{LOADS})];
         tile[(COLUMNS + j{LOADS}) * PITCH + c{LOADS}] = vec4<f16>(v{LOADS});
         workgroupBarrier();
-        var s = Sums();
+        var s = none;
         s = coopMultiplyAdd(a{PARTS}, coopLoad<Right>(&tile[part * SIDE * PITCH + {PARTS}u * SIDE / 4u], PITCH), s);
         coopStoreT(s, &scores[own], SCORE_PITCH);
-        var t = Sums();
+        var t = none;
         t = coopMultiplyAdd(b{PARTS}, coopLoad<Right>(&tile[(COLUMNS + part * SIDE) * PITCH + {PARTS}u * SIDE / 4u], PITCH), t);
         coopStoreT(t, &slopes[own], SCORE_PITCH);
         workgroupBarrier();
-        let x{VECTORS} = scores[row * SCORE_PITCH + column + {VECTORS}u];
-        let y{VECTORS} = slopes[row * SCORE_PITCH + column + {VECTORS}u];
+        let x{VECTORS} = four_scores(row * SCORE_PITCH + 4u * (column + {VECTORS}u));
+        let y{VECTORS} = four_slopes(row * SCORE_PITCH + 4u * (column + {VECTORS}u));
         let at{VECTORS} = vec4(first + 4u * (column + {VECTORS}u)) + vec4(0u, 1u, 2u, 3u);
         let w{VECTORS} = select(vec4(0.0), exp2(factor * x{VECTORS} - stat.x), at{VECTORS} < vec4(row_keys));
         gradients[row * WEIGHT_PITCH + column + {VECTORS}u] = vec4<f16>(w{VECTORS} * (y{VECTORS} - stat.y));
@@ -124,7 +136,7 @@ fn put_dk(sums: Sums, row: u32, column: u32, at: u32, lane: u32, inside: bool) {
         let token = block.first + row + e / (SIDE / 4u);
         let c = e % (SIDE / 4u);
         if (inside && token < block.end) {
-            dk[key_at(token, column + c)] = p.scale * scores[at + e / (SIDE / 4u) * SCORE_PITCH + c];
+            dk[key_at(token, column + c)] = p.scale * four_scores(at + e / (SIDE / 4u) * SCORE_PITCH + 4u * c);
         }
     }
 }
@@ -135,7 +147,7 @@ fn put_dv(sums: Sums, row: u32, column: u32, at: u32, lane: u32, inside: bool) {
         let token = block.first + row + e / (SIDE / 4u);
         let c = e % (SIDE / 4u);
         if (inside && token < block.end) {
-            dv[key_at(token, column + c)] = scores[at + e / (SIDE / 4u) * SCORE_PITCH + c];
+            dv[key_at(token, column + c)] = four_scores(at + e / (SIDE / 4u) * SCORE_PITCH + 4u * c);
         }
     }
 }
@@ -173,7 +185,8 @@ fn backward_dkv(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
 
     let j{LOADS} = (id + {LOADS}u * GROUP) / (DIM / 4u);
     let c{LOADS} = (id + {LOADS}u * GROUP) % (DIM / 4u);
-    let own = down * SCORE_PITCH + part * (SIDE / 4u);
+    let own = down * SCORE_PITCH + part * SIDE;
+    var none = Sums();
     var of_k{HALF} = Sums();
     var of_v{HALF} = Sums();
     let ranges = select(0u, plan[p.seen_at + block.segment + 1u], inside);
@@ -189,19 +202,19 @@ fn backward_dkv(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
                 tile[(COLUMNS + j{LOADS}) * PITCH + c{LOADS}] = vec4<f16>(d{LOADS});
                 if (id < COLUMNS) {
                     let stat = stats_at(min(first + id, end - 1u));
-                    lses[id / 4u][id % 4u] = stat.x;
-                    deltas[id / 4u][id % 4u] = stat.y;
+                    lses[id] = stat.x;
+                    deltas[id] = stat.y;
                 }
                 workgroupBarrier();
-                var s = Sums();
+                var s = none;
                 s = coopMultiplyAdd(a{PARTS}, coopLoad<Right>(&tile[part * SIDE * PITCH + {PARTS}u * SIDE / 4u], PITCH), s);
                 coopStoreT(s, &scores[own], SCORE_PITCH);
-                var t = Sums();
+                var t = none;
                 t = coopMultiplyAdd(b{PARTS}, coopLoad<Right>(&tile[(COLUMNS + part * SIDE) * PITCH + {PARTS}u * SIDE / 4u], PITCH), t);
                 coopStoreT(t, &slopes[own], SCORE_PITCH);
                 workgroupBarrier();
-                let x{VECTORS} = factor * scores[row * SCORE_PITCH + column + {VECTORS}u] - lses[column + {VECTORS}u];
-                let y{VECTORS} = slopes[row * SCORE_PITCH + column + {VECTORS}u] - deltas[column + {VECTORS}u];
+                let x{VECTORS} = factor * four_scores(row * SCORE_PITCH + 4u * (column + {VECTORS}u)) - four_lses(4u * (column + {VECTORS}u));
+                let y{VECTORS} = four_slopes(row * SCORE_PITCH + 4u * (column + {VECTORS}u)) - four_deltas(4u * (column + {VECTORS}u));
                 let at{VECTORS} = vec4(first + 4u * (column + {VECTORS}u)) + vec4(0u, 1u, 2u, 3u);
                 let w{VECTORS} = select(vec4(0.0), exp2(x{VECTORS}), (at{VECTORS} >= vec4(key)) & (at{VECTORS} < vec4(end)));
                 weights[row * WEIGHT_PITCH + column + {VECTORS}u] = vec4<f16>(w{VECTORS});

@@ -15,7 +15,6 @@ const SLACK = 8.0;
 
 // the block's queries, then tiles of keys and values
 var<workgroup> tile: array<vec4<f16>, max(ROWS, 2u * COLUMNS) * PITCH>;
-var<workgroup> scores: array<vec4<f32>, ROWS * SCORE_PITCH>;
 var<workgroup> weights: array<vec4<f16>, ROWS * WEIGHT_PITCH>;
 // what a row's sums are to be multiplied by
 var<workgroup> factors: array<f32, ROWS>;
@@ -24,6 +23,13 @@ var<workgroup> moved: atomic<u32>;
 
 fn largest_of(x: vec4<f32>) -> f32 {
     return max(max(x.x, x.y), max(x.z, x.w));
+}
+
+// Four scores of a row, as powers of two; those of keys that it does not see are LOWEST.
+fn seen_scores(row: u32, first: u32, vector: u32, row_keys: u32) -> vec4<f32> {
+    let x = p.scale * LOG2_E * four_scores(row * SCORE_PITCH + 4u * vector);
+    let at = vec4(first + 4u * vector) + vec4(0u, 1u, 2u, 3u);
+    return select(vec4(LOWEST), x, at < vec4(row_keys));
 }
 
 fn any_moved() -> bool {
@@ -35,9 +41,10 @@ fn scaled(sums: Sums, subgroup: u32, lane: u32) -> Sums {
     let own = subgroup * SIDE * SCORE_PITCH;
     coopStoreT(sums, &scores[own], SCORE_PITCH);
     workgroupBarrier();
-    for (var e = lane; e < SIDE * SIDE / 4u; e += SUBGROUP) {
-        let row = e / (SIDE / 4u);
-        scores[own + row * SCORE_PITCH + e % (SIDE / 4u)] *= factors[subgroup * SIDE + row];
+    for (var e = lane; e < SIDE * SIDE; e += SUBGROUP) {
+        let row = e / SIDE;
+        let at = own + row * SCORE_PITCH + e % SIDE;
+        scores[at] = scores[at] * factors[subgroup * SIDE + row];
     }
     workgroupBarrier();
     let result = coopLoadT<Sums>(&scores[own], SCORE_PITCH);
@@ -57,7 +64,7 @@ fn put(sums: Sums, column: u32, inside: bool, subgroup: u32, lane: u32) {
         let token = block.first + subgroup * SIDE + row;
         if (inside && token < block.end) {
             out[query_at(token, column / 4u + c)] =
-                factors[subgroup * SIDE + row] * scores[own + row * SCORE_PITCH + c];
+                factors[subgroup * SIDE + row] * four_scores(own + row * SCORE_PITCH + 4u * c);
         }
     }
 }
@@ -72,12 +79,11 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     block.head = index % p.heads;
     block.kv_head = block.head / (p.heads / p.kv_heads);
     let keys = select(0u, last_key() + 1u, inside);
-    // keys that every row of the block sees, and that this lane's row sees
-    let common_keys = block.prefix_len + block.first - block.start + 1u;
+    // keys that this lane's row sees; its part of their scores, and that of the lane beside it
     let row = subgroup * SIDE + lane / LANES;
-    let row_keys = common_keys + row;
+    let row_keys = block.prefix_len + block.first - block.start + 1u + row;
     let part = lane % LANES * SHARE;
-    let factor = p.scale * LOG2_E;
+    let other = (LANES - 1u) * SHARE - part;
 
     for (var e = id; e < ROWS * (DIM / 4u); e += GROUP) {
         tile[e / (DIM / 4u) * PITCH + e % (DIM / 4u)] = vec4<f16>(q[query_at(min(block.first + e / (DIM / 4u), block.end - 1u), e % (DIM / 4u))]);
@@ -93,28 +99,28 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     tile[j{LOADS} * PITCH + c{LOADS}] = vec4<f16>(next{LOADS});
     var largest = LOWEST;
     var total = 0.0;
+    // nothing, to begin sums with in a loop: there a variable of its own would be set by storing a null matrix
+    var none = Sums();
     var o{PARTS} = Sums();
     let own = subgroup * SIDE * SCORE_PITCH;
-    let to{ACROSS} = own + {ACROSS}u * SIDE / 4u;
+    let to{ACROSS} = own + {ACROSS}u * SIDE;
     for (var first = 0u; first < keys; first += COLUMNS) {
         workgroupBarrier();
         if (id == 0u) { atomicStore(&moved, 0u); }
         next{LOADS} = v[key_at(key_token(first + j{LOADS}), c{LOADS})];
-        var s{ACROSS} = Sums();
+        var s{ACROSS} = none;
         s{ACROSS} = coopMultiplyAdd(q{PARTS}, coopLoad<Right>(&tile[{ACROSS}u * SIDE * PITCH + {PARTS}u * SIDE / 4u], PITCH), s{ACROSS});
         coopStoreT(s{ACROSS}, &scores[to{ACROSS}], SCORE_PITCH);
         tile[(COLUMNS + j{LOADS}) * PITCH + c{LOADS}] = vec4<f16>(next{LOADS});
         workgroupBarrier();
         next{LOADS} = k[key_at(key_token(first + COLUMNS + j{LOADS}), c{LOADS})];
 
-        var x{SHARE} = factor * scores[row * SCORE_PITCH + part + {SHARE}u];
-        if (first + COLUMNS > common_keys) {
-            let at{SHARE} = vec4(first + 4u * (part + {SHARE}u)) + vec4(0u, 1u, 2u, 3u);
-            x{SHARE} = select(vec4(LOWEST), x{SHARE}, at{SHARE} < vec4(row_keys));
-        }
+        var x{SHARE} = seen_scores(row, first, part + {SHARE}u, row_keys);
         var here = LOWEST;
         here = max(here, largest_of(x{SHARE}));
-        if (LANES > 1u) { here = max(here, subgroupShuffleXor(here, 1u)); }
+        if (LANES > 1u) {
+            here = max(here, largest_of(seen_scores(row, first, other + {SHARE}u, row_keys)));
+        }
         let top = select(largest, here, here > largest + SLACK);
         // before the first score there is nothing to scale
         let keep = select(exp2(largest - top), 1.0, largest == LOWEST);
@@ -124,8 +130,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
         weights[row * WEIGHT_PITCH + part + {SHARE}u] = vec4<f16>(x{SHARE});
         total += dot(x{SHARE}, vec4(1.0));
         factors[row] = keep;
-        let moves = subgroupAny(keep < 1.0);
-        if (moves && lane == 0u) { atomicStore(&moved, 1u); }
+        if (keep < 1.0) { atomicStore(&moved, 1u); }
         workgroupBarrier();
 
         if (any_moved()) {
@@ -135,7 +140,10 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
         o{PARTS} = coopMultiplyAdd(w{ACROSS}, coopLoadT<Right>(&tile[(COLUMNS + {ACROSS}u * SIDE) * PITCH + {PARTS}u * SIDE / 4u], PITCH), o{PARTS});
         tile[j{LOADS} * PITCH + c{LOADS}] = vec4<f16>(next{LOADS});
     }
-    if (LANES > 1u) { total += subgroupShuffleXor(total, 1u); }
+    workgroupBarrier();
+    scores[row * SCORE_PITCH + lane % LANES] = total;
+    workgroupBarrier();
+    if (LANES > 1u) { total = scores[row * SCORE_PITCH] + scores[row * SCORE_PITCH + 1u]; }
     factors[row] = select(0.0, 1.0 / total, total != 0.0);
     if (inside && lane % LANES == 0u && block.first + row < block.end) {
         lse[(block.first + row) * p.heads + block.head] = select(LOWEST, (largest + log2(total)) / LOG2_E, total != 0.0);

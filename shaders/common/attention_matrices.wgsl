@@ -4,13 +4,20 @@
 const GROUP: u32 = SUBGROUPS * SUBGROUP;
 // columns of a tile of scores
 const COLUMNS: u32 = ACROSS * SIDE;
-// Vectors of four from one row to the next, with some to spare: rows then start in different banks.
+// From one row to the next, with some to spare so that rows start in different banks: in vectors of four, and in elements.
 const PITCH: u32 = (DIM + 8u) / 4u;
-const SCORE_PITCH: u32 = (COLUMNS + 4u) / 4u;
 const WEIGHT_PITCH: u32 = (COLUMNS + 8u) / 4u;
+const SCORE_PITCH: u32 = COLUMNS + 4u;
 // lanes that share a row of scores
 const LANES: u32 = SUBGROUP / SIDE;
 const LOG2_E = 1.4426950408889634;
+
+// sums of matrices on their way to the lanes that have their rows
+var<workgroup> scores: array<f32, ROWS * SCORE_PITCH>;
+
+fn four_scores(at: u32) -> vec4<f32> {
+    return vec4(scores[at], scores[at + 1u], scores[at + 2u], scores[at + 3u]);
+}
 
 @group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> k: array<vec4<f32>>;

@@ -42,6 +42,9 @@ struct ModelArgs {
     /// The model.
     #[arg(long, value_enum, default_value = "nano")]
     preset: Preset,
+    /// Sequences sampled side by side, instead of the preset's.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    samples: Option<u32>,
     /// Prints the figures as one JSON line at the end.
     #[arg(long)]
     json: bool,
@@ -73,7 +76,9 @@ impl KernelArgs {
 impl ModelArgs {
     fn run(self) -> Result<()> {
         let device = self.device.open()?;
-        let report = bench_model(&device, self.preset, self.preset.load())?;
+        let mut load = self.preset.load();
+        load.samples = self.samples.map_or(load.samples, |n| n as usize);
+        let report = bench_model(&device, self.preset, load)?;
         println!("{} on {device}, {:.1} M parameters", self.preset.name(), report.parameters as f64 / 1e6);
         println!("training   {:>10.0} tokens/s", report.train_tokens_per_s);
         println!("prompts    {:>10.0} tokens/s", report.prefill_tokens_per_s);

@@ -64,7 +64,7 @@ pub fn linear_logprob(tape: &Tape, h: &Var, w: &Var, targets: &[u32], temperatur
 
 /// Bytes of logits made at a time.
 const CPU_CHUNK: usize = 32 << 20;
-const GPU_CHUNK: usize = 256 << 20;
+const GPU_CHUNK: usize = 512 << 20;
 /// Fewer rows than this would leave the gradient of `w` to memory bandwidth.
 const CPU_ROWS: usize = 256;
 

@@ -7,11 +7,10 @@
 mod tests;
 
 use super::gpu::{Params, run_stats};
-use super::{Attended, Gradients, Operands};
+use super::{Attended, Gradients, Heads, Operands, Segments};
 use crate::buffer::{Buffer, Dtype};
-use crate::device::{Access, Gpu, Kernel, MATRICES, Matrices};
+use crate::device::{Access, Device, Gpu, Kernel, MATRICES, Matrices};
 use crate::error::Result;
-use crate::matmul;
 
 /// The kernels for one head width.
 #[derive(Debug)]
@@ -104,17 +103,64 @@ pub(crate) static KERNELS: [Kernels; 2] = [
 /// The kernels for these operands, and the rows of the GPU's matrices; none if it is to compute in f32, or the sizes are
 /// others.
 pub(super) fn kernels(gpu: &Gpu, x: &Operands, limit: u64) -> Option<(&'static Kernels, usize)> {
-    let Matrices { side, subgroup } = matmul::matrices(gpu)?;
     let widest = x.segments.tokens() as u64 * x.heads.q_width() as u64 * 4;
-    // one lane of a subgroup, or two, to a row of scores
-    if widest > limit || !matches!(subgroup / side, 1 | 2) {
-        return None;
+    let kernels = match x.heads.dim {
+        _ if widest > limit => return None,
+        64 => &KERNELS[0],
+        128 => &KERNELS[1],
+        _ => return None,
+    };
+    let matrices = gpu.matrices_for("attention", |matrices| work(gpu, matrices))?;
+    Some((kernels, matrices.side as usize))
+}
+
+/// Whether the kernels can run on such matrices, and agree with the twin on a small case.
+fn work(gpu: &Gpu, Matrices { side, subgroup }: Matrices) -> bool {
+    // one lane of a subgroup to a row of a matrix, or two
+    matches!(subgroup / side, 1 | 2)
+        && KERNELS
+            .iter()
+            .zip([64, 128])
+            .all(|(kernels, dim)| agrees(gpu, (kernels, side as usize), dim).unwrap_or(false))
+}
+
+fn agrees(gpu: &Gpu, kernels: (&'static Kernels, usize), dim: usize) -> Result<bool> {
+    let (heads, segments) = (Heads { query: 2, kv: 1, dim }, Segments::packed(&[70, 5])?);
+    let (device, tokens) = (Device::Gpu(gpu.clone()), segments.tokens());
+    let values = |step: usize, width: usize| (0..tokens * width).map(|i| (i * step % 31) as f32 / 16.0 - 1.0).collect();
+    let values: [Vec<f32>; 4] = [
+        values(5, heads.q_width()),
+        values(7, heads.kv_width()),
+        values(11, heads.kv_width()),
+        values(13, heads.q_width()),
+    ];
+    let on =
+        |device: &Device| -> Result<Vec<Buffer>> { values.iter().map(|x| Buffer::from_slice(device, x)).collect() };
+    let (here, there) = (on(&Device::Cpu)?, on(&device)?);
+    fn operands<'a>(x: &'a [Buffer], segments: &'a Segments, heads: Heads) -> Operands<'a> {
+        Operands { q: &x[0], k: &x[1], v: &x[2], segments, heads, scale: heads.scale() }
     }
-    match x.heads.dim {
-        64 => Some((&KERNELS[0], side as usize)),
-        128 => Some((&KERNELS[1], side as usize)),
-        _ => None,
-    }
+    let (on_cpu, on_gpu) = (operands(&here, &segments, heads), operands(&there, &segments, heads));
+
+    let expected = super::forward(&on_cpu)?;
+    let slopes = super::backward(&on_cpu, &expected, &here[3])?;
+    let new = |like: &Buffer| Buffer::uninit(&device, "attention", Dtype::F32, like.len());
+    let found = Attended { out: new(&expected.out)?, lse: new(&expected.lse)? };
+    forward(gpu, kernels, &on_gpu, &found)?;
+    let gradients = Gradients { dq: new(&slopes.dq)?, dk: new(&slopes.dk)?, dv: new(&slopes.dv)? };
+    backward(gpu, kernels, &on_gpu, &found, &there[3], &gradients)?;
+
+    let near = |found: &Buffer, expected: &Buffer| -> Result<bool> {
+        let (found, expected) = (found.to_vec::<f32>()?, expected.to_vec::<f32>()?);
+        let largest = expected.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+        // a wrong place or factor is off by far more, roundings to f16 by less
+        Ok(found.iter().zip(&expected).all(|(f, e)| (f - e).abs() < 0.02 * largest))
+    };
+    Ok(near(&found.out, &expected.out)?
+        && near(&found.lse, &expected.lse)?
+        && near(&gradients.dq, &slopes.dq)?
+        && near(&gradients.dk, &slopes.dk)?
+        && near(&gradients.dv, &slopes.dv)?)
 }
 
 pub(super) fn forward(gpu: &Gpu, (kernels, side): (&'static Kernels, usize), x: &Operands, y: &Attended) -> Result<()> {

@@ -22,7 +22,8 @@ pub struct Timing {
     pub samples: usize,
 }
 
-/// Times `run` on `device` for about `budget` seconds, after one run that is not counted.
+/// Times `run` on `device` for about `budget` seconds, after a third of that which is not counted: a GPU that was idle takes
+/// its time to raise its clocks.
 ///
 /// Errors: those of `run`, `DeviceLost`.
 pub fn median_seconds(device: &Device, budget: f64, mut run: impl FnMut() -> Result<()>) -> Result<Timing> {
@@ -37,6 +38,11 @@ pub fn median_seconds(device: &Device, budget: f64, mut run: impl FnMut() -> Res
     if once > budget / 2.0 {
         return Ok(Timing { seconds: once, samples: 1 });
     }
+    let start = Instant::now();
+    while start.elapsed().as_secs_f64() < budget / 3.0 {
+        sample(1)?;
+    }
+    let once = sample(1)?;
     let runs = (SPAN / once).ceil().clamp(1.0, LONGEST) as usize;
     let samples = ((budget / (once * runs as f64)) as usize).clamp(FEWEST, MOST);
     let mut times: Vec<f64> = (0..samples).map(|_| sample(runs)).collect::<Result<_>>()?;

@@ -6,8 +6,9 @@ use super::pipeline::Pipelines;
 use super::reduction::Reduction;
 use super::stream::Stream;
 use crate::error::{Error, Result};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// What `gr2 devices` says of an adapter.
@@ -108,8 +109,8 @@ pub(super) struct Inner {
     pub(super) small_simd: bool,
     pub(super) reduction: Reduction,
     pub(super) matrices: Option<Matrices>,
-    /// Whether they compute right, once that was tried.
-    pub(super) matrices_work: OnceLock<bool>,
+    /// Whether kernels on them compute right, for those that were tried.
+    matrices_work: Mutex<HashMap<&'static str, bool>>,
     pub(super) timestamps: bool,
     pub(super) pool: Mutex<Pool>,
     pub(super) stream: Mutex<Stream>,
@@ -230,7 +231,7 @@ impl Gpu {
             small_simd,
             reduction: Reduction::of(smallest_subgroup, small_simd),
             matrices,
-            matrices_work: OnceLock::new(),
+            matrices_work: Mutex::default(),
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             pool: Mutex::new(pool),
             stream: Mutex::default(),
@@ -264,10 +265,20 @@ impl Gpu {
         self.0.small_simd
     }
 
-    /// The matrix units that kernels may use: those of a GPU opened for [`Precision::Mixed`], unless `test`, which is run the
-    /// first time, finds that they do not compute what they should.
-    pub(crate) fn matrices(&self, test: impl FnOnce() -> bool) -> Option<Matrices> {
-        self.0.matrices.filter(|_| *self.0.matrices_work.get_or_init(test))
+    /// The matrix units for `kernels`: those of a GPU opened for [`Precision::Mixed`], unless `test`, which is run the first
+    /// time, finds that these kernels do not compute what they should.
+    pub(crate) fn matrices_for(&self, kernels: &'static str, test: impl FnOnce(Matrices) -> bool) -> Option<Matrices> {
+        let matrices = self.0.matrices?;
+        let known = lock(&self.0.matrices_work).get(kernels).copied();
+        let work = known.unwrap_or_else(|| {
+            let work = test(matrices);
+            if !work {
+                tracing::warn!("{}: {kernels} on matrix units is wrong, and stays in f32", self.summary().name);
+            }
+            lock(&self.0.matrices_work).insert(kernels, work);
+            work
+        });
+        work.then_some(matrices)
     }
 
     /// True if it was opened for [`Precision::Mixed`].

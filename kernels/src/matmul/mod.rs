@@ -1,13 +1,14 @@
 //! Matrix products: plain, with either operand transposed, batched, into a part of a larger matrix.
 //!
 //! - the CPU twin (`cpu.rs`), and its way with few rows (`thin.rs`)
-//! - the GPU's kernels and the choice between them (`gpu.rs`)
+//! - the GPU's kernels and the choice between them (`methods.rs`), their launches in pieces (`gpu.rs`)
 
 mod cpu;
 mod gpu;
+mod methods;
 mod thin;
 
-pub(crate) use gpu::{KERNELS, matrices};
+pub(crate) use methods::KERNELS;
 
 use crate::buffer::{Buffer, Dtype, Float};
 use crate::device::Device;

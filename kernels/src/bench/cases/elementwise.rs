@@ -13,6 +13,7 @@ pub fn cases() -> Vec<Case> {
         silu("silu*x 2048x1024".into(), 2048 * 1024),
         silu(format!("silu*x {}x1024", GIBIBYTE / 1024), GIBIBYTE),
         adamw(1 << 24),
+        adamw(1 << 26),
         adamw(GIBIBYTE),
     ]
 }

@@ -1,0 +1,221 @@
+//! The ways to compute a product on a GPU, and which suits.
+
+use super::gpu::Params;
+use super::{Layout, Matmul};
+use crate::buffer::ALIGNMENT;
+use crate::device::{Access, Constant, Kernel, MATRICES};
+
+const GRID: &str = include_str!("../../../shaders/common/grid.wgsl");
+const PRODUCT: &str = include_str!("../../../shaders/common/product.wgsl");
+const F32: &str = include_str!("../../../shaders/common/product_f32.wgsl");
+const DIRECT: &str = include_str!("../../../shaders/matmul_direct.wgsl");
+const SHARED: &[&str] = &[GRID, PRODUCT, F32, include_str!("../../../shaders/matmul.wgsl")];
+const DIRECT_32: &[&str] = &[GRID, PRODUCT, F32, "const ROWS: u32 = 32u;\n", DIRECT];
+const DIRECT_8: &[&str] = &[GRID, PRODUCT, F32, "const ROWS: u32 = 8u;\n", DIRECT];
+const FEW: &str = include_str!("../../../shaders/matmul_few_rows.wgsl");
+const FEW_1: &[&str] =
+    &[GRID, PRODUCT, F32, "const ROWS: u32 = 1u;\nconst STEPS: u32 = 4u;\nconst LANES: u32 = 128u;\n", FEW];
+const FEW_4: &[&str] =
+    &[GRID, PRODUCT, F32, "const ROWS: u32 = 4u;\nconst STEPS: u32 = 4u;\nconst LANES: u32 = 128u;\n", FEW];
+const FEW_8: &[&str] =
+    &[GRID, PRODUCT, F32, "const ROWS: u32 = 8u;\nconst STEPS: u32 = 4u;\nconst LANES: u32 = 64u;\n", FEW];
+const FEW_16: &[&str] =
+    &[GRID, PRODUCT, F32, "const ROWS: u32 = 16u;\nconst STEPS: u32 = 2u;\nconst LANES: u32 = 64u;\n", FEW];
+const COOPERATIVE: &str = include_str!("../../../shaders/matmul_cooperative.wgsl");
+// Subgroups of a workgroup, matrices of each, terms of a step: for many tiles, and for few.
+const OF_4: &str = "const SUBGROUPS_DOWN: u32 = 2u;\nconst SUBGROUPS_ACROSS: u32 = 2u;\nconst DOWN: u32 = 4u;\n\
+    const ACROSS: u32 = 4u;\nconst STEP: u32 = 32u;\n";
+const OF_8: &str = "const SUBGROUPS_DOWN: u32 = 2u;\nconst SUBGROUPS_ACROSS: u32 = 4u;\nconst DOWN: u32 = 4u;\n\
+    const ACROSS: u32 = 2u;\nconst STEP: u32 = 64u;\n";
+const COOPERATIVE_4: &[&str] = &[MATRICES, GRID, PRODUCT, OF_4, COOPERATIVE];
+const COOPERATIVE_8: &[&str] = &[MATRICES, GRID, PRODUCT, OF_8, COOPERATIVE];
+
+/// The ways to compute a product on a GPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Method {
+    /// Through workgroup memory, 128 x 128 of c per workgroup.
+    Tiled128,
+    /// Through workgroup memory, 64 x 64 of c per workgroup.
+    Tiled64,
+    /// In registers, 32 x 128 of c per workgroup of 8.
+    Direct,
+    /// In registers, 8 x 128 of c per workgroup of 8: for few rows.
+    DirectFew,
+    /// Lanes along k, 1 x 4 of c per workgroup of 128: for one row against the rows of b.
+    OneRow,
+    /// The same with 4 x 4 of c.
+    FewRows4,
+    /// With 8 x 4 of c per workgroup of 64.
+    FewRows8,
+    /// With 16 x 4 of c per workgroup of 64.
+    FewRows16,
+    /// On matrix units, 8 x 8 matrices of c per workgroup of 4 subgroups: for many tiles.
+    Cooperative4,
+    /// On matrix units, 8 x 8 matrices of c per workgroup of 8 subgroups: for few.
+    Cooperative8,
+}
+
+impl Method {
+    /// Rows and columns of c per workgroup, where matrices have `side`.
+    pub(super) fn tile(self, side: usize) -> (usize, usize) {
+        match self {
+            Method::Tiled128 => (128, 128),
+            Method::Tiled64 => (64, 64),
+            Method::Direct => (32, 128),
+            Method::DirectFew => (8, 128),
+            Method::OneRow => (1, 4),
+            Method::FewRows4 => (4, 4),
+            Method::FewRows8 => (8, 4),
+            Method::FewRows16 => (16, 4),
+            Method::Cooperative4 | Method::Cooperative8 => (8 * side, 8 * side),
+        }
+    }
+
+    pub(super) fn kernel(self, layout: Layout) -> &'static Kernel {
+        &KERNELS[self as usize][layout as usize]
+    }
+}
+
+/// Workgroups that keep a large GPU busy: with fewer large tiles than this, smaller ones are faster.
+pub(super) const BUSY: usize = 128;
+/// Rows up to which tiles of 64 rows would be half empty.
+const HALF: usize = 32;
+/// Products of a slice of a sum at least; half as many in a single row of tiles.
+const SLICE: usize = 256;
+
+/// The method in f32.
+pub(super) fn method(spec: &Matmul, small_simd: bool) -> Method {
+    let Matmul { batch, m, n, layout, .. } = *spec;
+    if small_simd {
+        if m <= Method::DirectFew.tile(16).0 { Method::DirectFew } else { Method::Direct }
+    } else if layout == Layout::Nt && m <= HALF {
+        match m {
+            ..=1 => Method::OneRow,
+            2..=4 => Method::FewRows4,
+            5..=8 => Method::FewRows8,
+            _ => Method::FewRows16,
+        }
+    } else if m > 64 && n > 64 && batch * m.div_ceil(128) * n.div_ceil(128) >= BUSY {
+        Method::Tiled128
+    } else {
+        Method::Tiled64
+    }
+}
+
+/// True if all rows of a and b start at multiples of eight elements.
+pub(super) fn whole_eights(spec: &Matmul) -> bool {
+    let Matmul { m, n, k, layout, .. } = *spec;
+    let (a_row, b_row) = (if layout == Layout::Tn { m } else { k }, if layout == Layout::Nt { k } else { n });
+    a_row % 8 == 0 && b_row % 8 == 0
+}
+
+/// In how many slices the sums of a product with few results are made side by side, as those of weight gradients are.
+pub(super) fn slices(spec: &Matmul, method: Method, limit: u64) -> usize {
+    let Matmul { batch, m, n, k, .. } = *spec;
+    let (rows, cols) = method.tile(16);
+    let tiles = m.div_ceil(rows) * n.div_ceil(cols);
+    if batch != 1 || tiles == 0 || !matches!(method, Method::Tiled64 | Method::Cooperative8) {
+        return 1;
+    }
+    // one row of tiles is the product of a decoding step, which waits for memory: shorter slices wait side by side
+    let (groups, shortest) = if m <= 64 { (4 * BUSY, SLICE / 2) } else { (2 * BUSY, SLICE) };
+    let slices = (groups / tiles).min(k / shortest);
+    let longest = (m * k).max(k * n).max(slices * m * n);
+    if (longest * 4) as u64 + ALIGNMENT > limit { 1 } else { slices.max(1) }
+}
+
+const fn constants(a_rows_are_k: f64, b_rows_are_n: f64) -> [Constant; 2] {
+    [
+        Constant { name: "A_ROWS_ARE_K", wide: a_rows_are_k, small: a_rows_are_k },
+        Constant { name: "B_ROWS_ARE_N", wide: b_rows_are_n, small: b_rows_are_n },
+    ]
+}
+const NN: &[Constant] = &constants(0.0, 0.0);
+const NT: &[Constant] = &constants(0.0, 1.0);
+const TN: &[Constant] = &constants(1.0, 0.0);
+
+const fn kernel(
+    sources: &'static [&'static str],
+    name: &'static str,
+    entry: &'static str,
+    constants: &'static [Constant],
+) -> Kernel {
+    const BINDINGS: &[Access] = &[Access::Read, Access::Read, Access::Write];
+    Kernel { name, sources, entry, bindings: BINDINGS, constants, params: size_of::<Params>() }
+}
+
+/// By method, then by layout.
+pub(crate) static KERNELS: [[Kernel; 3]; 10] = [
+    [
+        kernel(SHARED, "matmul.tiled_128.nn", "tiled_128", NN),
+        kernel(SHARED, "matmul.tiled_128.nt", "tiled_128", NT),
+        kernel(SHARED, "matmul.tiled_128.tn", "tiled_128", TN),
+    ],
+    [
+        kernel(SHARED, "matmul.tiled_64.nn", "tiled_64", NN),
+        kernel(SHARED, "matmul.tiled_64.nt", "tiled_64", NT),
+        kernel(SHARED, "matmul.tiled_64.tn", "tiled_64", TN),
+    ],
+    [
+        kernel(DIRECT_32, "matmul.direct.nn", "direct", NN),
+        kernel(DIRECT_32, "matmul.direct.nt", "direct", NT),
+        kernel(DIRECT_32, "matmul.direct.tn", "direct", TN),
+    ],
+    [
+        kernel(DIRECT_8, "matmul.direct_few.nn", "direct", NN),
+        kernel(DIRECT_8, "matmul.direct_few.nt", "direct", NT),
+        kernel(DIRECT_8, "matmul.direct_few.tn", "direct", TN),
+    ],
+    [
+        kernel(FEW_1, "matmul.one_row.nn", "few_rows", NN),
+        kernel(FEW_1, "matmul.one_row.nt", "few_rows", NT),
+        kernel(FEW_1, "matmul.one_row.tn", "few_rows", TN),
+    ],
+    [
+        kernel(FEW_4, "matmul.few_rows_4.nn", "few_rows", NN),
+        kernel(FEW_4, "matmul.few_rows_4.nt", "few_rows", NT),
+        kernel(FEW_4, "matmul.few_rows_4.tn", "few_rows", TN),
+    ],
+    [
+        kernel(FEW_8, "matmul.few_rows_8.nn", "few_rows", NN),
+        kernel(FEW_8, "matmul.few_rows_8.nt", "few_rows", NT),
+        kernel(FEW_8, "matmul.few_rows_8.tn", "few_rows", TN),
+    ],
+    [
+        kernel(FEW_16, "matmul.few_rows_16.nn", "few_rows", NN),
+        kernel(FEW_16, "matmul.few_rows_16.nt", "few_rows", NT),
+        kernel(FEW_16, "matmul.few_rows_16.tn", "few_rows", TN),
+    ],
+    [
+        kernel(COOPERATIVE_4, "matmul.cooperative_4.nn", "cooperative", NN),
+        kernel(COOPERATIVE_4, "matmul.cooperative_4.nt", "cooperative", NT),
+        kernel(COOPERATIVE_4, "matmul.cooperative_4.tn", "cooperative", TN),
+    ],
+    [
+        kernel(COOPERATIVE_8, "matmul.cooperative_8.nn", "cooperative", NN),
+        kernel(COOPERATIVE_8, "matmul.cooperative_8.nt", "cooperative", NT),
+        kernel(COOPERATIVE_8, "matmul.cooperative_8.tn", "cooperative", TN),
+    ],
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_results_of_long_sums_are_sliced_and_nothing_else_is() {
+        let one = |m, n, k| Matmul::one(Layout::Tn, m, n, k);
+        let slices = |spec: &Matmul, small, limit| slices(spec, method(spec, small), limit);
+        assert_eq!(slices(&one(256, 768, 2048), false, 1 << 30), 5);
+        assert_eq!(slices(&one(256, 256, 1 << 20), false, 1 << 31), 16);
+        assert_eq!(slices(&one(4096, 4096, 2048), false, 1 << 31), 1);
+        assert_eq!(slices(&one(256, 256, 256), false, 1 << 30), 1);
+        assert_eq!(slices(&one(256, 768, 2048), true, 1 << 30), 1);
+        // one row of tiles
+        assert_eq!(slices(&Matmul::one(Layout::Nt, 64, 3072, 1024), false, 1 << 30), 8);
+        assert_eq!(slices(&Matmul::one(Layout::Nt, 64, 6144, 2048), false, 1 << 30), 5);
+        assert_eq!(slices(&Matmul::one(Layout::Nt, 64, 151_936, 1024), false, 1 << 30), 1);
+        // an operand past the binding limit is split instead
+        assert_eq!(slices(&one(256, 768, 2048), false, 1 << 20), 1);
+    }
+}
