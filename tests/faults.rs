@@ -1,4 +1,4 @@
-//! What goes wrong with a device in the middle of training: a typed error, nothing lost, and no memory that grows.
+//! What goes wrong with a device, in the middle of training above all: a typed error, nothing lost, and no memory that grows.
 
 mod support;
 
@@ -7,7 +7,7 @@ use gr2::model::{self, Qwen3};
 use gr2::optim::{AdamWConfig, Optimizer};
 use gr2::text::Tokenizer;
 use gr2::train::{TrainConfig, Trainer, loss_and_gradients};
-use gr2_kernels::{Device, Error, GpuOptions};
+use gr2_kernels::{Buffer, Device, Dtype, Error, GpuOptions, softmax};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use support::{fixture, gpu};
@@ -113,4 +113,34 @@ fn a_device_lost_in_training_is_an_error_and_another_goes_on_from_the_checkpoint
     killer.join().expect("ends");
     assert!(matches!(&error, gr2::Error::Kernel(Error::DeviceLost { .. })), "{error}");
     assert_eq!(train(&open(), &lost).expect("goes on"), expected);
+}
+
+/// More workgroups than a grid has along one dimension.
+#[test]
+fn seventy_thousand_rows_are_one_launch() {
+    let _alone = alone();
+    let Some(device) = gpu("faults") else { return };
+    let (rows, cols) = (70_000, 5);
+    let x: Vec<f32> = (0..rows * cols).map(|i| (i % 37) as f32 / 8.0).collect();
+    let on = |device: &Device| {
+        let x = Buffer::from_slice(device, &x).expect("uploads");
+        softmax::forward(&x, rows, cols).expect("runs").to_vec::<f32>().expect("downloads")
+    };
+    let (found, expected) = (on(&device), on(&Device::Cpu));
+    let worst = found.iter().zip(&expected).map(|(f, e)| (f - e).abs()).fold(0.0, f32::max);
+    assert!(worst < 1e-6, "off by {worst}");
+}
+
+#[test]
+fn a_buffer_past_the_adapters_largest_is_refused_with_both_sizes() {
+    let _alone = alone();
+    let Some(device) = gpu("faults") else { return };
+    let error = Buffer::zeros(&device, "faults", Dtype::F32, 1 << 40).map(drop).expect_err("must be refused");
+    assert!(matches!(error, Error::OutOfMemory { bytes, .. } if bytes == 1 << 42), "{error}");
+    assert!(error.to_string().contains("the adapter's largest buffer is"), "{error}");
+    // and the device is as it was
+    assert_eq!(
+        Buffer::zeros(&device, "faults", Dtype::F32, 3).expect("fits").to_vec::<f32>().expect("reads"),
+        [0.0; 3]
+    );
 }
