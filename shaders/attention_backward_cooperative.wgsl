@@ -42,6 +42,11 @@ fn stats_at(token: u32) -> vec2<f32> {
     return stats[token * p.heads + block.head] * vec2(LOG2_E, 1.0);
 }
 
+// As own_query, for a block of keys.
+fn own_key(e: u32) -> u32 {
+    return key_at(min(block.first + e / (DIM / 4u), block.end - 1u), e % (DIM / 4u));
+}
+
 // A matrix of sums to `scores`, from `at` on.
 fn spill(sums: Sums, at: u32) {
     workgroupBarrier();
@@ -82,15 +87,13 @@ fn backward_dq(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups)
     let factor = p.scale * LOG2_E;
 
     for (var e = id; e < ROWS * (DIM / 4u); e += GROUP) {
-        let at = query_at(min(block.first + e / (DIM / 4u), block.end - 1u), e % (DIM / 4u));
-        tile[e / (DIM / 4u) * PITCH + e % (DIM / 4u)] = vec4<f16>(q[at]);
+        tile[tile_at(e)] = vec4<f16>(q[own_query(e)]);
     }
     workgroupBarrier();
     let a{PARTS} = coopLoadT<Left>(&tile[down * PITCH + {PARTS}u * SIDE / 4u], PITCH);
     workgroupBarrier();
     for (var e = id; e < ROWS * (DIM / 4u); e += GROUP) {
-        let at = query_at(min(block.first + e / (DIM / 4u), block.end - 1u), e % (DIM / 4u));
-        tile[e / (DIM / 4u) * PITCH + e % (DIM / 4u)] = vec4<f16>(dout[at]);
+        tile[tile_at(e)] = vec4<f16>(dout[own_query(e)]);
     }
     workgroupBarrier();
     let b{PARTS} = coopLoadT<Left>(&tile[down * PITCH + {PARTS}u * SIDE / 4u], PITCH);
@@ -170,15 +173,13 @@ fn backward_dkv(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
     let factor = p.scale * LOG2_E;
 
     for (var e = id; e < ROWS * (DIM / 4u); e += GROUP) {
-        let at = key_at(min(block.first + e / (DIM / 4u), block.end - 1u), e % (DIM / 4u));
-        tile[e / (DIM / 4u) * PITCH + e % (DIM / 4u)] = vec4<f16>(k[at]);
+        tile[tile_at(e)] = vec4<f16>(k[own_key(e)]);
     }
     workgroupBarrier();
     let a{PARTS} = coopLoadT<Left>(&tile[down * PITCH + {PARTS}u * SIDE / 4u], PITCH);
     workgroupBarrier();
     for (var e = id; e < ROWS * (DIM / 4u); e += GROUP) {
-        let at = key_at(min(block.first + e / (DIM / 4u), block.end - 1u), e % (DIM / 4u));
-        tile[e / (DIM / 4u) * PITCH + e % (DIM / 4u)] = vec4<f16>(v[at]);
+        tile[tile_at(e)] = vec4<f16>(v[own_key(e)]);
     }
     workgroupBarrier();
     let b{PARTS} = coopLoadT<Left>(&tile[down * PITCH + {PARTS}u * SIDE / 4u], PITCH);

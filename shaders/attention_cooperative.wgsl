@@ -86,7 +86,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     let other = (LANES - 1u) * SHARE - part;
 
     for (var e = id; e < ROWS * (DIM / 4u); e += GROUP) {
-        tile[e / (DIM / 4u) * PITCH + e % (DIM / 4u)] = vec4<f16>(q[query_at(min(block.first + e / (DIM / 4u), block.end - 1u), e % (DIM / 4u))]);
+        tile[tile_at(e)] = vec4<f16>(q[own_query(e)]);
     }
     workgroupBarrier();
     let q{PARTS} = coopLoadT<Left>(&tile[subgroup * SIDE * PITCH + {PARTS}u * SIDE / 4u], PITCH);

@@ -42,22 +42,16 @@ fn b_position(v: u32) -> vec2<u32> {
 
 // The eight at `v` of the tile that starts at l: an eight is inside or outside as a whole.
 fn load_a(at: Place, l: u32, v: vec2<u32>) -> Eight {
+    let il = vec2(at.i, l) + select(v, v.yx, A_ROWS_ARE_K);
     var x = Eight();
-    if (A_ROWS_ARE_K) {
-        if (l + v.x < at.k && at.i + v.y < p.m) { x = a[(at.a + (l + v.x) * p.lda + at.i + v.y) / 8u]; }
-    } else {
-        if (at.i + v.x < p.m && l + v.y < at.k) { x = a[(at.a + (at.i + v.x) * p.lda + l + v.y) / 8u]; }
-    }
+    if (il.x < p.m && il.y < at.k) { x = a[a_index(at, il.x, il.y) / 8u]; }
     return x;
 }
 
 fn load_b(at: Place, l: u32, v: vec2<u32>) -> Eight {
+    let lj = vec2(l, at.j) + select(v, v.yx, B_ROWS_ARE_N);
     var x = Eight();
-    if (B_ROWS_ARE_N) {
-        if (at.j + v.x < p.n && l + v.y < at.k) { x = b[(at.b + (at.j + v.x) * p.ldb + l + v.y) / 8u]; }
-    } else {
-        if (l + v.x < at.k && at.j + v.y < p.n) { x = b[(at.b + (l + v.x) * p.ldb + at.j + v.y) / 8u]; }
-    }
+    if (lj.x < at.k && lj.y < p.n) { x = b[b_index(at, lj.x, lj.y) / 8u]; }
     return x;
 }
 

@@ -9,16 +9,6 @@ const SHARE: u32 = LANES / RESULTS;
 const PITCH: u32 = LANES + 1u;
 var<workgroup> sums: array<f32, RESULTS * PITCH>;
 
-fn a_index(at: Place, i: u32, l: u32) -> u32 {
-    if (A_ROWS_ARE_K) { return at.a + l * p.lda + i; }
-    return at.a + i * p.lda + l;
-}
-
-fn b_index(at: Place, l: u32, j: u32) -> u32 {
-    if (B_ROWS_ARE_N) { return at.b + j * p.ldb + l; }
-    return at.b + l * p.ldb + j;
-}
-
 @compute @workgroup_size(LANES)
 fn few_rows(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
             @builtin(local_invocation_index) lane: u32) {

@@ -20,9 +20,9 @@ fn validate(module: &naga::Module, name: &str) -> ModuleInfo {
 }
 
 /// What `spirv-val` says against a module; none if it has nothing to say, or is too old to know cooperative matrices.
-fn spirv_val(words: &[u32]) -> Option<String> {
+fn spirv_val(words: &[u32], environment: &str) -> Option<String> {
     let mut command = Command::new("spirv-val");
-    command.args(["--target-env", "vulkan1.3", "-"]);
+    command.args(["--target-env", environment, "-"]);
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
@@ -80,7 +80,8 @@ fn check(
 
     let words = spv::write_vec(&module, &info, &spv::Options { lang_version: (1, 3), ..Default::default() }, None)
         .unwrap_or_else(|e| panic!("{name}: SPIR-V: {e}"));
-    if let Some(problem) = spirv_val_is_here.then(|| spirv_val(&words)).flatten() {
+    let environment = if kernel.cooperates() { "vulkan1.3" } else { "vulkan1.1" };
+    if let Some(problem) = spirv_val_is_here.then(|| spirv_val(&words, environment)).flatten() {
         panic!("{name}: spirv-val: {problem}");
     }
     let options = msl::Options { fake_missing_bindings: true, lang_version: (2, 4), ..Default::default() };

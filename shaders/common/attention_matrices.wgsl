@@ -40,3 +40,11 @@ fn key_token(j: u32) -> u32 {
     let i = min(j, last_key());
     return select(block.start + i - block.prefix_len, block.prefix_start + i, i < block.prefix_len);
 }
+
+// The e-th vector of four of a block's rows: its place in a tile, and where it comes from. The last row fills a block up.
+fn tile_at(e: u32) -> u32 {
+    return e / (DIM / 4u) * PITCH + e % (DIM / 4u);
+}
+fn own_query(e: u32) -> u32 {
+    return query_at(min(block.first + e / (DIM / 4u), block.end - 1u), e % (DIM / 4u));
+}

@@ -17,6 +17,17 @@ var<immediate> p: Params;
 override A_ROWS_ARE_K: bool = false;
 override B_ROWS_ARE_N: bool = false;
 
+// Where a(i, l) and b(l, j) lie.
+fn a_index(at: Place, i: u32, l: u32) -> u32 {
+    if (A_ROWS_ARE_K) { return at.a + l * p.lda + i; }
+    return at.a + i * p.lda + l;
+}
+
+fn b_index(at: Place, l: u32, j: u32) -> u32 {
+    if (B_ROWS_ARE_N) { return at.b + j * p.ldb + l; }
+    return at.b + l * p.ldb + j;
+}
+
 // Which tile of which matrix a workgroup computes; rows vary fastest, so that neighbours share columns of b.
 struct Place { a: u32, b: u32, c: u32, i: u32, j: u32, k: u32, inside: bool }
 

@@ -6,17 +6,13 @@
 
 fn load_a(at: Place, i: u32, l: u32) -> f32 {
     var x = 0.0;
-    if (i < p.m && l < at.k) {
-        if (A_ROWS_ARE_K) { x = a[at.a + l * p.lda + i]; } else { x = a[at.a + i * p.lda + l]; }
-    }
+    if (i < p.m && l < at.k) { x = a[a_index(at, i, l)]; }
     return x;
 }
 
 fn load_b(at: Place, l: u32, j: u32) -> f32 {
     var x = 0.0;
-    if (j < p.n && l < at.k) {
-        if (B_ROWS_ARE_N) { x = b[at.b + j * p.ldb + l]; } else { x = b[at.b + l * p.ldb + j]; }
-    }
+    if (j < p.n && l < at.k) { x = b[b_index(at, l, j)]; }
     return x;
 }
 

@@ -109,7 +109,7 @@ fn computed<T: Real>(
     [y.out, g.dq, g.dk, g.dv].map(|b| b.to_vec::<T>().unwrap().iter().map(|x| x.wide()).collect())
 }
 
-pub(super) fn assert_near(what: &str, found: &[Vec<f64>; 4], expected: &[Vec<f64>; 4], tolerance: f64) {
+fn assert_near(what: &str, found: &[Vec<f64>; 4], expected: &[Vec<f64>; 4], tolerance: f64) {
     for (name, (found, expected)) in ["out", "dq", "dk", "dv"].into_iter().zip(found.iter().zip(expected)) {
         let scale = expected.iter().fold(1.0f64, |m, e| m.max(e.abs()));
         for (i, (f, e)) in found.iter().zip(expected).enumerate() {

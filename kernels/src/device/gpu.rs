@@ -185,8 +185,7 @@ impl Gpu {
         let matrices = match options.precision {
             Precision::F32 => None,
             Precision::Mixed => {
-                let found = summary.matrices.ok_or_else(|| unsupported("matrix units (cooperative f16 matrices)"))?;
-                Some(found)
+                Some(summary.matrices.ok_or_else(|| unsupported("matrix units (cooperative f16 matrices)"))?)
             }
         };
         let (required, experimental_features) = match matrices {

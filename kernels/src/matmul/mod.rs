@@ -54,10 +54,11 @@ impl Matmul {
 /// Shapes: `a`, `b` as [`Layout`] says with B before, result (B, m, n). Dtypes: f32; f64 on the CPU.
 /// Errors: `Shape`, `Dtype`, `DeviceMismatch`.
 pub fn matmul(a: &Buffer, b: &Buffer, spec: &Matmul) -> Result<Buffer> {
-    if let Device::Gpu(gpu) = a.device()
-        && let Some(c) = gpu::in_slices_if_few(gpu, a, b, spec)?
-    {
-        return Ok(c);
+    if let Device::Gpu(gpu) = a.device() {
+        let _span = profile::span(OP);
+        check(a, b, spec)?;
+        a.expect_dtype(OP, "a", Dtype::F32)?;
+        return gpu::product(gpu, a, b, spec);
     }
     let mut c = Buffer::uninit(a.device(), OP, a.dtype(), spec.batch * spec.m * spec.n)?;
     matmul_into(&mut c, 0, a, b, spec, false)?;
