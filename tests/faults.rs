@@ -45,13 +45,17 @@ fn memory_is_the_same_after_a_thousand_steps() {
         for i in 0..1000 {
             step(&mut model, &mut optimizer, &batches[i % 3]).expect("a step");
             if i == 99 || i == 999 {
-                after.push(device.memory());
+                after.push((device.memory(), device.counters().bind_groups));
             }
         }
-        let [(in_use, peak), (in_use_later, peak_later)] = after[..] else { panic!("looked twice") };
+        let [((in_use, peak), made), ((in_use_later, peak_later), made_later)] = after[..] else {
+            panic!("looked twice")
+        };
         assert_eq!(in_use, in_use_later, "{device}: bytes in use");
-        // gradients are dropped in an order that varies, and idle blocks with it: within 2 % here, the same after 4,000 steps
-        assert!(peak_later <= peak + peak / 4, "{device}: held {peak} bytes at most, then {peak_later}");
+        // on the CPU idle blocks depend on which thread came first: within 2 % here, the same after 4,000 steps
+        let slack = if matches!(device, Device::Cpu) { peak / 4 } else { 0 };
+        assert!(peak_later <= peak + slack, "{device}: held {peak} bytes at most, then {peak_later}");
+        assert_eq!(made, made_later, "{device}: bind groups");
     }
 }
 

@@ -93,6 +93,8 @@ impl GpuOptions {
 pub struct Counters {
     /// Dispatches recorded.
     pub dispatches: u64,
+    /// Bind groups made: none in a step that finds those of the step before.
+    pub bind_groups: u64,
     /// Time the host spent waiting for the GPU.
     pub waited: Duration,
 }
@@ -116,6 +118,7 @@ pub(super) struct Inner {
     pub(super) stream: Mutex<Stream>,
     pub(super) pipelines: Mutex<Pipelines>,
     pub(super) dispatches: AtomicU64,
+    pub(super) bind_groups: AtomicU64,
     pub(super) waited_nanos: AtomicU64,
     summary: AdapterSummary,
     health: Arc<Mutex<Health>>,
@@ -236,6 +239,7 @@ impl Gpu {
             stream: Mutex::default(),
             pipelines: Mutex::default(),
             dispatches: AtomicU64::new(0),
+            bind_groups: AtomicU64::new(0),
             waited_nanos: AtomicU64::new(0),
             device,
             queue,
@@ -294,6 +298,7 @@ impl Gpu {
     pub(super) fn counters(&self) -> Counters {
         Counters {
             dispatches: self.0.dispatches.load(Ordering::Relaxed),
+            bind_groups: self.0.bind_groups.load(Ordering::Relaxed),
             waited: Duration::from_nanos(self.0.waited_nanos.load(Ordering::Relaxed)),
         }
     }

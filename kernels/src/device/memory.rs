@@ -3,7 +3,7 @@
 use super::gpu::{Gpu, lock};
 use super::host::size_class;
 use crate::error::{Error, Result};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Bytes every allocation is a multiple of: the largest offset alignment WebGPU allows.
 const GRANULE: usize = 256;
@@ -27,13 +27,14 @@ impl Drop for GpuMemory {
         let mut pool = lock(&self.gpu.0.pool);
         pool.in_use -= size;
         pool.idle += size;
-        pool.free.entry(size).or_default().push((self.buffer.clone(), self.id));
+        pool.free.entry(size).or_default().insert(self.id, self.buffer.clone());
     }
 }
 
-/// Idle buffers by size, and the books.
+/// Idle buffers by size and age, and the books. The oldest is handed out first: steps that allocate and free alike then work
+/// in the same buffers, whose bind groups are cached.
 pub(super) struct Pool {
-    free: HashMap<u64, Vec<(wgpu::Buffer, u64)>>,
+    free: HashMap<u64, BTreeMap<u64, wgpu::Buffer>>,
     next_id: u64,
     in_use: u64,
     idle: u64,
@@ -46,8 +47,8 @@ impl Pool {
         Pool { free: HashMap::new(), next_id: 0, in_use: 0, idle: 0, peak: 0, limit }
     }
 
-    fn take(&mut self, size: u64) -> Option<(wgpu::Buffer, u64)> {
-        let found = self.free.get_mut(&size)?.pop()?;
+    fn take(&mut self, size: u64) -> Option<(u64, wgpu::Buffer)> {
+        let found = self.free.get_mut(&size)?.pop_first()?;
         self.idle -= size;
         Some(found)
     }
@@ -88,7 +89,7 @@ impl Gpu {
                 drop(pool);
                 return Err(refuse(format!("the limit is {limit}")));
             }
-            if let Some((buffer, id)) = pool.take(size) {
+            if let Some((id, buffer)) = pool.take(size) {
                 pool.count(size);
                 return Ok(GpuMemory { gpu: self.clone(), buffer, id });
             }

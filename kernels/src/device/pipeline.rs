@@ -8,6 +8,7 @@ use crate::buffer::Bind;
 use crate::error::Result;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// How a kernel uses a binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,6 +161,7 @@ impl Gpu {
             pipelines.bind_groups.clear();
         }
         let build = || {
+            self.0.bind_groups.fetch_add(1, Ordering::Relaxed);
             let entries: Vec<_> = (0u32..)
                 .zip(binds)
                 .map(|(binding, b)| wgpu::BindGroupEntry {
