@@ -105,6 +105,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     var b = mat4x4<f32>();
     let keys = block.prefix_len + block.end - block.start;
     for (var j0 = 0u; j0 < keys; j0 += 4u * TX) {
+        if (!keys_in_piece(j0, 4u * TX)) { continue; }
         var s = scores(j0, tx, ty);
         let key = key_tokens(j0 + 4u * tx);
         s[0] = select(vec4(LOWEST), p.scale * s[0], key <= vec4(row.x));

@@ -158,6 +158,7 @@ fn backward_dq(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups)
     var b = mat4x4<f32>();
     let keys = block.prefix_len + block.end - block.start;
     for (var j0 = 0u; j0 < keys; j0 += 4u * TX) {
+        if (!keys_in_piece(j0, 4u * TX)) { continue; }
         let s = queries_by_keys(j0, false, tx, ty);
         var ds = queries_by_keys(j0, true, tx, ty);
         let key = key_tokens(j0 + 4u * tx);

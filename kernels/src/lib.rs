@@ -69,7 +69,8 @@ pub fn kernels() -> Vec<&'static device::Kernel> {
     all.extend([&decode::PART, &decode::MERGE, &decode::MOVE]);
     all.extend(&decode::SPLITS);
     all.extend([&reduce::SUM, &reduce::SUM_SQUARES, &reduce::COLUMNS]);
-    all.extend([&segment::SUM, &quantize::NEAREST, &restrict::RESTRICT, &sampling::ARGMAX, &sampling::SAMPLE]);
+    all.extend([&segment::SUM, &quantize::NEAREST, &restrict::RESTRICT]);
+    all.extend([&sampling::ARGMAX, &sampling::MEASURE, &sampling::SAMPLE]);
     all.extend(matmul::KERNELS.as_flattened());
     all.push(&rms_norm::WEIGHT_PARTIALS);
     let mut widths = vec![&softmax::FORWARD, &softmax::BACKWARD, &logprob::STATS, &logprob::GRADIENT];

@@ -57,8 +57,11 @@ pub fn nearest(x: &Buffer, codes: &Buffer, rows: usize, width: usize) -> Result<
         },
         Device::Gpu(gpu) => {
             x.expect_dtype(OP, "x", Dtype::F32)?;
+            // so many codes that a lane's share of them stays within the turns of the adapter's loops
+            let most = (gpu.turns() / (width + 2)).saturating_mul(REDUCE_WIDTH.on(gpu)).max(64);
+            let code_limit = gpu.max_binding().min(most.saturating_mul(width * 4) as u64);
             for r in split_rows(OP, rows, &[width * 4], gpu.max_binding())? {
-                for n in split_rows(OP, codes.len() / width, &[width * 4], gpu.max_binding())? {
+                for n in split_rows(OP, codes.len() / width, &[width * 4], code_limit)? {
                     let params = Params {
                         rows: r.len() as u32,
                         width: width as u32,

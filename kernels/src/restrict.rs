@@ -16,6 +16,9 @@ pub(crate) static RESTRICT: Kernel = Kernel {
     params: size_of::<Params>(),
 };
 
+/// Columns of a lane: `TURNS` of the shader.
+const TURNS: usize = 16;
+
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 struct Params {
@@ -55,12 +58,13 @@ pub fn restrict(logits: &mut Buffer, allowed: &[&[u32]], cols: usize) -> Result<
             let tokens = Buffer::from_slice(&device, &allowed.concat())?;
             for r in split_rows(OP, allowed.len(), &[cols * 4], gpu.max_binding())? {
                 let params = Params { rows: r.len() as u32, cols: cols as u32 };
+                let spans = cols.div_ceil(TURNS * REDUCE_WIDTH.on(gpu));
                 let row = logits.bind(r.start * cols..r.end * cols);
                 gpu.run(
                     &RESTRICT,
                     &[row, offsets.bind(r.start..r.end + 1), tokens.bind_all()],
                     &params,
-                    r.len() as u64,
+                    (r.len() * spans) as u64,
                 )?;
             }
         }

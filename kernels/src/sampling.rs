@@ -23,14 +23,26 @@ pub(crate) static ARGMAX: Kernel = Kernel {
     params: size_of::<Params>(),
 };
 
+pub(crate) static MEASURE: Kernel = Kernel {
+    name: "sampling.measure",
+    sources: SOURCES,
+    entry: "measure",
+    bindings: &[Access::Read, Access::Write],
+    constants: CONSTANTS,
+    params: size_of::<Params>(),
+};
+
 pub(crate) static SAMPLE: Kernel = Kernel {
     name: "sampling.sample",
     sources: SOURCES,
     entry: "sample",
-    bindings: &[Access::Read, Access::Read, Access::Write, Access::Write],
+    bindings: &[Access::Read, Access::Read, Access::Write, Access::Write, Access::Read],
     constants: CONSTANTS,
     params: size_of::<Params>(),
 };
+
+/// Logits of a lane in a span: `TURNS` of the shader.
+const TURNS: usize = 16;
 
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -104,10 +116,14 @@ pub fn sample(logits: &Buffer, uniforms: &Buffer, rows: usize, cols: usize, temp
             cpu::sample(logits.as_slice(), uniforms.as_slice(), out, cols, inverse);
         }
         Device::Gpu(gpu) => {
+            let spans = cols.div_ceil(TURNS * REDUCE_WIDTH.on(gpu));
             for r in split_rows(OP, rows, &[cols * 4], gpu.max_binding())? {
                 let params = Params { rows: r.len() as u32, cols: cols as u32, inverse };
                 let row = logits.bind(r.start * cols..r.end * cols);
-                let binds = [row, uniforms.bind(r.clone()), tokens.bind(r.clone()), logp.bind(r.clone())];
+                let measured = Buffer::uninit(logits.device(), OP, Dtype::F32, 2 * r.len() * spans)?;
+                gpu.run(&MEASURE, &[row, measured.bind_all()], &params, (r.len() * spans) as u64)?;
+                let (tokens, logp) = (tokens.bind(r.clone()), logp.bind(r.clone()));
+                let binds = [row, uniforms.bind(r.clone()), tokens, logp, measured.bind_all()];
                 gpu.run(&SAMPLE, &binds, &params, r.len() as u64)?;
             }
         }

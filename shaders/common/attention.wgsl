@@ -25,6 +25,16 @@ fn key_token(j: u32) -> u32 {
     return select(NONE, token, token < block.end && token >= p.key_lo && token < p.key_hi);
 }
 
+// False if none of the n keys from the j-th on lies in the bound piece.
+fn keys_in_piece(j: u32, n: u32) -> bool {
+    let end = j + n;
+    let prefix_end = block.prefix_start + min(end, block.prefix_len);
+    let in_prefix = j < block.prefix_len && block.prefix_start + j < p.key_hi && prefix_end > p.key_lo;
+    let own = block.start + max(j, block.prefix_len) - block.prefix_len;
+    let own_end = block.start + end - block.prefix_len;
+    return in_prefix || (end > block.prefix_len && own < p.key_hi && own_end > p.key_lo);
+}
+
 fn key_tokens(j: u32) -> vec4<u32> {
     return vec4(key_token(j), key_token(j + 1u), key_token(j + 2u), key_token(j + 3u));
 }

@@ -27,6 +27,8 @@ const BACKWARD_SOURCES: &[&str] = &[
 /// multiple of 4 and at most 16, for which the shader's staging is laid out.
 const TX: Constant = Constant { name: "TX", wide: 16.0, small: 8.0 };
 const TY: Constant = Constant { name: "TY", wide: 8.0, small: 4.0 };
+/// Elements of the summed dimension staged at a time: `DEPTH` of the shaders.
+const DEPTH: usize = 16;
 const STATS_WIDTH: Constant = Constant { name: "WG", wide: 64.0, small: 8.0 };
 
 const R: Access = Access::Read;
@@ -118,21 +120,36 @@ struct Cover {
 
 impl Cover {
     fn new(op: &'static str, gpu: &Gpu, x: &Operands, limit: u64) -> Result<Cover> {
-        let value = |c: Constant| if gpu.small_simd() { c.small } else { c.wide } as usize;
         let (heads, tokens) = (x.heads, x.segments.tokens());
+        let fit = |tokens: usize, width: usize| limit.min(tokens.saturating_mul(width * 4) as u64);
+        let most = longest(gpu, heads.dim);
         Ok(Cover {
-            plan: x.segments.plan(gpu, 4 * value(TY))?,
-            // a query row is bound as q, out or dout, and as its two statistics
-            queries: split_rows(op, tokens, &[heads.q_width() * 4, heads.query * 8], limit)?,
-            keys: split_rows(op, tokens, &[heads.kv_width() * 4], limit)?,
+            plan: x.segments.plan(gpu, 4 * TY.on(gpu))?,
+            // a query row is bound as q, out or dout, and as its two statistics; its keys see it once for each head
+            queries: split_rows(
+                op,
+                tokens,
+                &[heads.q_width() * 4, heads.query * 8],
+                fit(most / heads.group(), heads.q_width()),
+            )?,
+            keys: split_rows(op, tokens, &[heads.kv_width() * 4], fit(most, heads.kv_width()))?,
             // descending: the dispatch of the first columns writes the log-sum-exp that the others still read
-            columns: (0..heads.dim).step_by(8 * value(TX)).rev().collect(),
+            columns: (0..heads.dim).step_by(8 * TX.on(gpu)).rev().collect(),
         })
     }
 
     fn params(&self, x: &Operands, queries: &Range<usize>, keys: &Range<usize>) -> Params {
         Params::new(x, &self.plan, queries, keys)
     }
+}
+
+/// Tokens that the loops of one dispatch go over, at most, within the turns of the adapter's.
+fn longest(gpu: &Gpu, dim: usize) -> usize {
+    let (tx, ty) = (TX.on(gpu), TY.on(gpu));
+    // of a lane for a tile of 4 TX tokens: two products over the depth, and two gatherings of two column tiles
+    let stage = DEPTH.div_ceil(tx) + DEPTH.div_ceil(ty) + DEPTH + 1;
+    let turns = (2 * dim.div_ceil(DEPTH) + 4 * (4 * tx).div_ceil(DEPTH)) * stage + tx + 1;
+    (gpu.turns() / turns).saturating_mul(4 * tx)
 }
 
 /// The span of `tokens` in an operand of `width` elements per token.

@@ -47,6 +47,16 @@ pub(super) struct Part<'a> {
     pub(super) table: u32,
 }
 
+/// Tokens of one dispatch, at most, if one dispatch of the longest row would take more turns than the adapter's loops do.
+fn longest(gpu: &Gpu, rows: &DecodeRows, dim: usize) -> Option<usize> {
+    let lanes = WIDTH.on(gpu);
+    // of a lane for as many tokens as there are lanes: a score, and its columns of the output
+    let turns = dim + dim.min(COLUMNS).div_ceil(lanes) * (lanes + 1) + 1;
+    let most = (gpu.turns() / 2 / turns).saturating_mul(lanes);
+    let fits = rows.list.iter().all(|r| r.prompt_len.max(r.suffix_len) as usize <= most);
+    (!fits).then_some(most)
+}
+
 pub(super) fn decode(
     gpu: &Gpu,
     (q, out): (&Buffer, &Buffer),
@@ -66,10 +76,11 @@ pub(super) fn decode(
     })?;
     let lse = Buffer::uninit(q.device(), OP, Dtype::F32, count * heads.query)?;
     let (width, kv_width) = (heads.q_width(), heads.kv_width());
+    let key_limit = longest(gpu, rows, heads.dim).map_or(limit, |tokens| limit.min((tokens * kv_width * 4) as u64));
     for r in split_rows(OP, count, &[width * 4, 16], limit)? {
         let mut accumulate = 0;
         for part in &parts {
-            for tokens in split_rows(OP, part.keys.len() / kv_width, &[kv_width * 4], limit)? {
+            for tokens in split_rows(OP, part.keys.len() / kv_width, &[kv_width * 4], key_limit)? {
                 let keys = tokens.start * kv_width..tokens.end * kv_width;
                 let binds = [
                     q.bind(r.start * width..r.end * width),

@@ -268,6 +268,12 @@ impl Gpu {
         self.0.small_simd
     }
 
+    /// Turns that all loops of one invocation may take together; launchers whose turns grow with an operand take it in pieces.
+    /// llvmpipe of Mesa 22 leaves every loop after 65,535 of them and says nothing.
+    pub(crate) fn turns(&self) -> usize {
+        if self.0.summary.hardware { usize::MAX } else { 65_535 }
+    }
+
     /// The matrix units for `kernels`: those of a GPU opened for [`Precision::Mixed`], unless `test`, which is run the first
     /// time, finds that these kernels do not compute what they should.
     pub(crate) fn matrices_for(&self, kernels: &'static str, test: impl FnOnce(Matrices) -> bool) -> Option<Matrices> {

@@ -137,7 +137,7 @@ impl Params {
     }
 }
 
-/// A product on a GPU, run in pieces whose operands fit the adapter's bindings.
+/// A product on a GPU, run in pieces whose operands fit the adapter's bindings and whose sums its loops.
 struct Product<'a> {
     gpu: &'a Gpu,
     a: &'a Buffer,
@@ -193,11 +193,14 @@ impl Product<'_> {
     fn run(&self, piece: &Piece) -> Result<()> {
         let spans = self.spans(piece);
         let bytes = |span: &Span| (span.elements.len() * 4) as u64 + ALIGNMENT;
-        let Some(long) = spans.iter().position(|span| bytes(span) > self.limit) else {
+        let too_long = spans.iter().position(|span| bytes(span) > self.limit);
+        // every method takes about a turn for a term, at most
+        let endless = piece.k.len() > self.gpu.turns() / 2;
+        if too_long.is_none() && !endless {
             let Matmul { m, n, k, .. } = *self.spec;
             let strides = [m * k, k * n, m * n];
             return self.dispatch(piece, &spans, Terms { matrices: piece.batch.len(), length: piece.k.len(), strides });
-        };
+        }
         let (mut first, mut second) = (piece.clone(), piece.clone());
         let halve = |first: &mut Range<usize>, second: &mut Range<usize>| {
             let middle = first.start + first.len() / 2;
@@ -206,13 +209,15 @@ impl Product<'_> {
         if piece.batch.len() > 1 {
             halve(&mut first.batch, &mut second.batch);
         } else {
-            // along the rows of the operand that is too long
-            let (axis, left, right) = match (long, self.spec.layout) {
-                (0, Layout::Tn) | (1, Layout::Nn | Layout::Tn) => (&piece.k, &mut first.k, &mut second.k),
-                (1, Layout::Nt) => (&piece.n, &mut first.n, &mut second.n),
+            // along the sums, or the rows of the operand that is too long
+            let (axis, left, right) = match (too_long, self.spec.layout) {
+                (None, _) | (Some(0), Layout::Tn) | (Some(1), Layout::Nn | Layout::Tn) => {
+                    (&piece.k, &mut first.k, &mut second.k)
+                }
+                (Some(1), Layout::Nt) => (&piece.n, &mut first.n, &mut second.n),
                 _ => (&piece.m, &mut first.m, &mut second.m),
             };
-            if axis.len() < 2 {
+            if let Some(long) = too_long.filter(|_| axis.len() < 2) {
                 return Err(Error::Binding { op: OP, bytes: bytes(&spans[long]), limit: self.limit });
             }
             halve(left, right);
