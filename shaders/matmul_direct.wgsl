@@ -22,7 +22,7 @@ fn direct(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     for (var l = 0u; l < at.k; l++) {
         let s = l * a_step;
         let t = l * b_step;
-        let y{COLUMNS} = vec4(b[b{COLUMNS}.x + t], b[b{COLUMNS}.y + t], b[b{COLUMNS}.z + t], b[b{COLUMNS}.w + t]);
+        let y{COLUMNS} = vec4(b_at(b{COLUMNS}.x + t), b_at(b{COLUMNS}.y + t), b_at(b{COLUMNS}.z + t), b_at(b{COLUMNS}.w + t));
         let x{ROWS} = vec4(a[a{ROWS} + s]);
         r{ROWS}_{COLUMNS} = fma(x{ROWS}, y{COLUMNS}, r{ROWS}_{COLUMNS});
     }

@@ -11,7 +11,7 @@ use gr2::nn::Packed;
 use gr2::optim::{AdamWConfig, Optimizer};
 use gr2::text::Tokenizer;
 use gr2::train::loss_and_gradients;
-use gr2_kernels::{Device, Segments};
+use gr2_kernels::{Device, Dtype, Segments};
 use safetensors::SafeTensors;
 use std::path::Path;
 use support::{FIXTURES, assert_close, fixture, gpu, gpu_with_matrices};
@@ -165,6 +165,46 @@ fn greedy_tokens_are_those_of_transformers() {
             };
             let found = rollout(&load(name, &device), &[prompt.to_vec()], &Free, &config).expect("generates");
             assert_eq!(found[0].tokens, continuation, "{name} on {device}");
+        }
+    }
+}
+
+/// Weights in two bytes: only their rounding shows, in logits of many tokens and in those of one at a time; training refuses.
+#[test]
+fn stored_in_two_bytes_weights_are_what_they_are_rounded_to() {
+    for (name, dtype) in [(FIXTURES[0], Dtype::Bf16), (FIXTURES[1], Dtype::F16)] {
+        let tokens = Expected::read(name).tokens();
+        for device in devices("narrow weights") {
+            let stored = model::load_as(&fixture(name), &device, dtype).expect("loads");
+            assert!(stored.head().value.dtype() == dtype && stored.device().same(&device));
+            // the same numbers, in f32
+            let wide = load(name, &Device::Cpu).store(dtype).and_then(|m| m.convert(Dtype::F32, &Device::Cpu));
+            let wide = wide.expect("converts");
+            let logits = |model: &Qwen3| {
+                let tape = Tape::inference();
+                let mut context = Packed::new(Segments::single(tokens[0].len()).expect("segments"));
+                let hidden = model.hidden(&tape, &tokens[0], &mut context).expect("hidden");
+                model.logits(&tape, &hidden).expect("logits").tensor().to_f64().expect("download")
+            };
+            assert_close(&format!("{name} in {dtype} on {device}"), &logits(&stored), &logits(&wide), 2e-5);
+            let config = RolloutConfig {
+                samples: 1,
+                max_new_tokens: 12,
+                stop: vec![],
+                sampler: SamplerConfig::greedy(),
+                vocab_limit: stored.config().vocab_size,
+                seed: 0,
+                step: 0,
+                max_rows: 8,
+            };
+            let greedy = |model: &Qwen3| {
+                let rollouts = rollout(model, &[tokens[0][..5].to_vec()], &Free, &config).expect("generates");
+                rollouts.into_iter().flat_map(|r| r.tokens).collect::<Vec<u32>>()
+            };
+            assert_eq!(greedy(&stored), greedy(&wide), "{name} in {dtype} on {device}");
+            let refusal = loss_and_gradients(&stored, &Expected::read(name).batch(), None, 1.0).map(drop);
+            let message = refusal.expect_err("must be refused").to_string();
+            assert_eq!(message, format!("embedding: weights in {dtype} have no gradient: training needs them in f32"));
         }
     }
 }

@@ -15,6 +15,10 @@ pub enum Dtype {
     F64,
     /// 32-bit unsigned integer: token ids, offsets, codes.
     U32,
+    /// 16-bit float of 11 significant bits, up to 65,504: weights, which are widened to f32 as they are read.
+    F16,
+    /// 16-bit float of 8 significant bits and the range of f32: weights, as f16.
+    Bf16,
 }
 
 impl Dtype {
@@ -23,6 +27,7 @@ impl Dtype {
         match self {
             Dtype::F32 | Dtype::U32 => 4,
             Dtype::F64 => 8,
+            Dtype::F16 | Dtype::Bf16 => 2,
         }
     }
 
@@ -32,7 +37,14 @@ impl Dtype {
             Dtype::F32 => "f32",
             Dtype::F64 => "f64",
             Dtype::U32 => "u32",
+            Dtype::F16 => "f16",
+            Dtype::Bf16 => "bf16",
         }
+    }
+
+    /// True for f16 and bf16.
+    pub fn is_half(self) -> bool {
+        matches!(self, Dtype::F16 | Dtype::Bf16)
     }
 }
 
@@ -56,6 +68,12 @@ impl Element for f64 {
 }
 impl Element for u32 {
     const DTYPE: Dtype = Dtype::U32;
+}
+impl Element for half::f16 {
+    const DTYPE: Dtype = Dtype::F16;
+}
+impl Element for half::bf16 {
+    const DTYPE: Dtype = Dtype::Bf16;
 }
 
 #[derive(Clone)]
@@ -131,9 +149,14 @@ impl Buffer {
         match &self.storage {
             Storage::Cpu(_) => Ok(self.as_slice::<T>().to_vec()),
             Storage::Gpu(memory) => {
-                let mut out = vec![T::zeroed(); self.len];
-                memory.gpu().download("download", memory, self.byte_offset(), bytemuck::cast_slice_mut(&mut out))?;
-                Ok(out)
+                // transfers are of four bytes: 16-bit elements may need a neighbour at either end
+                let per_word = (4 / size_of::<T>()).max(1);
+                let before = self.offset % per_word;
+                let mut out = vec![T::zeroed(); (before + self.len).next_multiple_of(per_word)];
+                let start = ((self.offset - before) * size_of::<T>()) as u64;
+                memory.gpu().download("download", memory, start, bytemuck::cast_slice_mut(&mut out))?;
+                out.truncate(before + self.len);
+                Ok(if before > 0 { out.split_off(before) } else { out })
             }
         }
     }
@@ -147,6 +170,8 @@ impl Buffer {
             Dtype::F32 => Buffer::from_slice(device, &self.to_vec::<f32>()?),
             Dtype::F64 => Buffer::from_slice(device, &self.to_vec::<f64>()?),
             Dtype::U32 => Buffer::from_slice(device, &self.to_vec::<u32>()?),
+            Dtype::F16 => Buffer::from_slice(device, &self.to_vec::<half::f16>()?),
+            Dtype::Bf16 => Buffer::from_slice(device, &self.to_vec::<half::bf16>()?),
         }
     }
 
@@ -206,7 +231,13 @@ impl Buffer {
         let Storage::Gpu(memory) = &self.storage else { panic!("invariant: launchers check devices") };
         let size = self.dtype.size();
         let start = (self.offset + range.start) * size;
-        Bind { memory, offset: start as u64, bytes: (range.len() * size) as u64 }
+        Bind { memory, offset: start as u64, bytes: self.whole_loads((range.len() * size) as u64) }
+    }
+
+    /// So many bytes, filled up to the four elements that shaders load at a time where they have two bytes; memory ends at a
+    /// multiple of that.
+    fn whole_loads(&self, bytes: u64) -> u64 {
+        if self.dtype.is_half() { bytes.next_multiple_of(8) } else { bytes }
     }
 
     /// The binding of all elements.
@@ -214,13 +245,14 @@ impl Buffer {
         self.bind(0..self.len)
     }
 
-    /// The binding of elements `range` of this f32 or u32 buffer from an aligned address at or before the first, and how
+    /// The binding of elements `range` of this buffer from an aligned address at or before the first, and how
     /// many elements come before it: for kernels that take a start, so that no operand needs copying to be bound.
     pub(crate) fn bind_aligned(&self, range: Range<usize>) -> (Bind<'_>, u32) {
-        let bind = self.bind(range);
+        let bind = self.bind(range.clone());
+        let size = self.dtype.size() as u64;
         let before = bind.offset % ALIGNMENT;
-        let start = before / self.dtype.size() as u64;
-        (Bind { offset: bind.offset - before, bytes: bind.bytes + before, ..bind }, start as u32)
+        let bytes = self.whole_loads(range.len() as u64 * size + before);
+        (Bind { offset: bind.offset - before, bytes, ..bind }, (before / size) as u32)
     }
 
     /// Makes a GPU buffer safe to write in place: copies it if another handle shares its memory, or if it starts where

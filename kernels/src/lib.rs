@@ -41,6 +41,7 @@ pub mod elementwise;
 pub mod gather;
 pub mod logprob;
 pub mod matmul;
+pub mod narrow;
 pub mod quantize;
 pub mod reduce;
 pub mod relu;
@@ -72,6 +73,8 @@ pub fn kernels() -> Vec<&'static device::Kernel> {
     all.extend([&segment::SUM, &quantize::NEAREST, &restrict::RESTRICT]);
     all.extend([&sampling::ARGMAX, &sampling::MEASURE, &sampling::SAMPLE]);
     all.extend(matmul::KERNELS.as_flattened());
+    all.extend(matmul::HALVES.as_flattened());
+    all.extend(&gather::GATHER_NARROW);
     all.push(&rms_norm::WEIGHT_PARTIALS);
     let mut widths = vec![&softmax::FORWARD, &softmax::BACKWARD, &logprob::STATS, &logprob::GRADIENT];
     widths.extend([&swiglu::FORWARD, &swiglu::BACKWARD, &relu::FORWARD, &relu::BACKWARD]);

@@ -1,7 +1,6 @@
 // Operands and result of a product in f32, one element at a time; elements outside of them are zero.
-//   uses    common/product.wgsl
+//   uses    common/product.wgsl, and for b common/operand_f32.wgsl or common/operand_half.wgsl
 @group(0) @binding(0) var<storage, read> a: array<f32>;
-@group(0) @binding(1) var<storage, read> b: array<f32>;
 @group(0) @binding(2) var<storage, read_write> c: array<f32>;
 
 fn load_a(at: Place, i: u32, l: u32) -> f32 {
@@ -12,7 +11,7 @@ fn load_a(at: Place, i: u32, l: u32) -> f32 {
 
 fn load_b(at: Place, l: u32, j: u32) -> f32 {
     var x = 0.0;
-    if (j < p.n && l < at.k) { x = b[b_index(at, l, j)]; }
+    if (j < p.n && l < at.k) { x = b_at(b_index(at, l, j)); }
     return x;
 }
 

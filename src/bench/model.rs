@@ -11,7 +11,7 @@ use crate::nn::Packed;
 use crate::optim::{AdamWConfig, Optimizer};
 use crate::tensor::stream;
 use crate::train::loss_and_gradients;
-use gr2_kernels::{Device, Segments};
+use gr2_kernels::{Device, Dtype, Segments};
 use rand::RngExt;
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -22,6 +22,8 @@ pub struct ModelReport {
     /// Device and driver.
     device: (String, String),
     preset: Preset,
+    /// What prompts and sampling read them in.
+    weights: Dtype,
     /// Weights.
     pub parameters: usize,
     /// Tokens of forward, backward and AdamW per second.
@@ -42,13 +44,14 @@ pub struct ModelReport {
 const WARM_UP: usize = 2;
 const STEPS: usize = 5;
 
-/// Measures a model with random weights on random tokens.
+/// Measures a model with random weights on random tokens; they are stored as `weights` for prompts and sampling.
 ///
 /// Errors: `Kernel`, as out of memory.
-pub fn bench_model(device: &Device, preset: Preset, load: Load) -> Result<ModelReport> {
+pub fn bench_model(device: &Device, preset: Preset, load: Load, weights: Dtype) -> Result<ModelReport> {
     let mut model = Qwen3::random(preset.config(), device, 1)?;
     let parameters = model.config().parameters();
     let training = train(&mut model, load)?;
+    let model = model.store(weights)?;
     let prompts: Vec<Vec<u32>> = (0..load.samples).map(|i| tokens(&model, i as u64, load.prompt)).collect();
     let prefill = median(|| {
         let segments = Segments::packed(&vec![load.prompt; load.samples])?;
@@ -69,6 +72,7 @@ pub fn bench_model(device: &Device, preset: Preset, load: Load) -> Result<ModelR
     Ok(ModelReport {
         device: (device.to_string(), driver(device)),
         preset,
+        weights,
         parameters,
         train_tokens_per_s: (load.batch * load.length) as f64 / training.seconds,
         prefill_tokens_per_s: (load.samples * load.prompt) as f64 / prefill,
@@ -135,6 +139,7 @@ impl ModelReport {
             "device": self.device.0,
             "driver": self.device.1,
             "preset": self.preset.name(),
+            "weights": self.weights.name(),
             "parameters": self.parameters,
             "train_tokens_per_s": self.train_tokens_per_s,
             "prefill_tokens_per_s": self.prefill_tokens_per_s,

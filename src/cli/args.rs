@@ -4,7 +4,7 @@ use super::{bench, demo, devices, generate, logits, run, tokenize};
 use crate::error::{Error, Result};
 use crate::pipeline::Stage;
 use clap::{Parser, Subcommand};
-use gr2_kernels::{Device, GpuOptions, Precision};
+use gr2_kernels::{Device, Dtype, GpuOptions, Precision};
 use std::path::PathBuf;
 
 /// Trains and serves a generative reasoning re-ranker on any GPU, or on the CPU.
@@ -137,6 +137,24 @@ impl From<PrecisionArg> for Precision {
         match spelt {
             PrecisionArg::F32 => Precision::F32,
             PrecisionArg::Mixed => Precision::Mixed,
+        }
+    }
+}
+
+/// What weights are stored in where they are only read.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(super) enum WeightsArg {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl From<WeightsArg> for Dtype {
+    fn from(spelt: WeightsArg) -> Dtype {
+        match spelt {
+            WeightsArg::F32 => Dtype::F32,
+            WeightsArg::F16 => Dtype::F16,
+            WeightsArg::Bf16 => Dtype::Bf16,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `gr2 logits`: the logits of a token sequence, for comparison with other engines.
 
-use super::args::DeviceArgs;
+use super::args::{DeviceArgs, WeightsArg};
 use crate::autograd::Tape;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
@@ -21,6 +21,9 @@ pub(super) struct LogitsArgs {
     /// File to write: tensor `logits`, f32, (T, V).
     #[arg(long)]
     out: PathBuf,
+    /// What weights are stored in: f16 and bf16 take half the memory and half the time to read.
+    #[arg(long, value_enum, default_value = "f32")]
+    weights: WeightsArg,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -28,7 +31,7 @@ pub(super) struct LogitsArgs {
 impl LogitsArgs {
     pub(super) fn run(self) -> Result<()> {
         let device = self.device.open()?;
-        let model = model::load(&self.model, &device)?;
+        let model = model::load_as(&self.model, &device, self.weights.into())?;
         let tape = Tape::inference();
         let hidden = model.hidden(&tape, &self.tokens, &mut Packed::new(Segments::single(self.tokens.len())?))?;
         let logits = model.logits(&tape, &hidden)?;

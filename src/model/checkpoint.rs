@@ -3,9 +3,10 @@
 use super::{Qwen3, Qwen3Config};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Tensor};
-use gr2_kernels::Device;
+use gr2_kernels::narrow::narrowed;
+use gr2_kernels::{Device, Dtype, Error as KernelError};
 use memmap2::Mmap;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype as Saved, SafeTensors, TensorView};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -20,6 +21,13 @@ const INDEX: &str = "model.safetensors.index.json";
 ///
 /// Errors: `Io`, `Config`, and `Weights` for a damaged file, a missing tensor or one whose shape is not the config's.
 pub fn load(directory: &Path, device: &Device) -> Result<Qwen3> {
+    load_as(directory, device, Dtype::F32)
+}
+
+/// As [`load`], with tables and projections stored as `weights`; see [`Qwen3::store`].
+///
+/// Errors: as of `load`; `Weights` for a weight that f16 cannot hold.
+pub fn load_as(directory: &Path, device: &Device, weights: Dtype) -> Result<Qwen3> {
     let config = Qwen3Config::read(&directory.join("config.json"))?;
     let files = WeightFiles::open(directory)?;
     let parsed: Vec<(PathBuf, SafeTensors)> = files
@@ -40,7 +48,7 @@ pub fn load(directory: &Path, device: &Device) -> Result<Qwen3> {
         used.insert(name.to_string());
         let (path, tensors) = &parsed[file];
         let view = tensors.tensor(name).map_err(|e| damaged(path, &e))?;
-        read_tensor(path, name, &view, shape, device)
+        read_tensor(path, name, &view, shape, device, weights)
     })?;
     // a tied checkpoint may store its head a second time; anything else unused is worth a word
     let unused = places.keys().filter(|name| !used.contains(*name) && *name != "lm_head.weight").count();
@@ -55,7 +63,14 @@ fn damaged(path: &Path, error: &dyn std::fmt::Display) -> Error {
     Error::Weights { path: path.into(), tensor: "header".into(), problem }
 }
 
-fn read_tensor(path: &Path, name: &str, view: &TensorView, shape: Shape, device: &Device) -> Result<Tensor> {
+fn read_tensor(
+    path: &Path,
+    name: &str,
+    view: &TensorView,
+    shape: Shape,
+    device: &Device,
+    weights: Dtype,
+) -> Result<Tensor> {
     let bad = |problem: String| Error::Weights { path: path.into(), tensor: name.into(), problem };
     if view.shape() != &shape[..] {
         return Err(bad(format!("config says {shape}, file has {:?}", view.shape())));
@@ -63,12 +78,17 @@ fn read_tensor(path: &Path, name: &str, view: &TensorView, shape: Shape, device:
     // the bytes may lie at any address, so numbers are put together from bytes
     let pairs = || view.data().chunks_exact(2).map(|b| [b[0], b[1]]);
     let values: Vec<f32> = match view.dtype() {
-        Dtype::F32 => view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-        Dtype::F16 => pairs().map(|b| half::f16::from_le_bytes(b).to_f32()).collect(),
-        Dtype::BF16 => pairs().map(|b| half::bf16::from_le_bytes(b).to_f32()).collect(),
+        Saved::F32 => view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+        Saved::F16 => pairs().map(|b| half::f16::from_le_bytes(b).to_f32()).collect(),
+        Saved::BF16 => pairs().map(|b| half::bf16::from_le_bytes(b).to_f32()).collect(),
         other => return Err(bad(format!("dtype {other:?}, expected F32, F16 or BF16"))),
     };
-    Tensor::from_slice(device, &values, shape)
+    let dtype = if shape[..].len() == 2 { weights } else { Dtype::F32 };
+    let buffer = narrowed(device, &values, dtype).map_err(|error| match error {
+        KernelError::Shape { problem, .. } => bad(problem),
+        other => other.into(),
+    })?;
+    Tensor::new(buffer, shape)
 }
 
 /// The memory-mapped files of a checkpoint.
@@ -154,8 +174,8 @@ struct Stored {
 }
 
 impl safetensors::View for Stored {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
+    fn dtype(&self) -> Saved {
+        Saved::F32
     }
     fn shape(&self) -> &[usize] {
         &self.shape

@@ -8,6 +8,6 @@ mod checkpoint;
 mod config;
 mod transformer;
 
-pub use checkpoint::{load, save_weights};
+pub use checkpoint::{load, load_as, save_weights};
 pub use config::Qwen3Config;
 pub use transformer::Qwen3;

@@ -41,8 +41,8 @@ impl Qwen3 {
             false => Some(param("lm_head.weight", [v, c].into())?),
         };
         let blocks = (0..config.num_hidden_layers).map(|i| Block::build(&config, i, weight)).collect::<Result<_>>()?;
-        let dtype = embedding.weight.value.dtype();
-        let rope = RopeTable::new(device, config.head_dim, config.rope_theta, dtype)?;
+        // norms are in the dtype of the activations
+        let rope = RopeTable::new(device, config.head_dim, config.rope_theta, norm.weight.value.dtype())?;
         Ok(Qwen3 { config, device: device.clone(), embedding, blocks, norm, head, rope })
     }
 
@@ -63,6 +63,21 @@ impl Qwen3 {
         Qwen3::build(self.config.clone(), device, &mut |name, shape| {
             Tensor::from_f64(device, dtype, &values[name].to_f64()?, shape)
         })
+    }
+
+    /// Stores tables and projections as `weights`, which halves their memory and the time of every generated token. Nothing
+    /// else changes: sums, activations and norms stay f32. A model in f16 or bf16 cannot be trained.
+    ///
+    /// Errors: `Kernel` for a weight that f16 cannot hold.
+    pub fn store(mut self, weights: Dtype) -> Result<Qwen3> {
+        let device = self.device.clone();
+        for param in self.params_mut() {
+            let shape = param.value.shape().clone();
+            if shape[..].len() == 2 && param.value.dtype() != weights {
+                param.value = Tensor::from_f64(&device, weights, &param.value.to_f64()?, shape)?;
+            }
+        }
+        Ok(self)
     }
 
     /// The configuration.

@@ -2,13 +2,14 @@
 
 use crate::autograd::{Backward, Tape, Var};
 use crate::error::{Error, Result};
+use crate::ops::refuse_narrow;
 use crate::tensor::Tensor;
 use gr2_kernels::gather;
 use gr2_kernels::segment::{self, Groups};
 
 /// `y[t] = w[ids[t]]`: the embedding of each token. The row of `padding` gets no gradient.
 ///
-/// Shapes: `w` (V, C), `ids` (T), `y` (T, C).
+/// Shapes: `w` (V, C), `ids` (T), `y` (T, C): f32 for a `w` in f16 or bf16, of which no gradient can be had.
 /// Errors: `Shape` naming the id and V for an id past the table.
 /// Source: torch.nn.functional.embedding with `padding_idx`.
 pub fn embedding(tape: &Tape, w: &Var, ids: &[u32], padding: Option<u32>) -> Result<Var> {
@@ -34,6 +35,7 @@ struct Rows {
 fn pick(tape: &Tape, x: &Var, index: &[u32], of: Rows) -> Result<Var> {
     let Rows { op: name, what, padding } = of;
     let (rows, cols) = x.tensor().shape().dims2(name)?;
+    refuse_narrow(name, x)?;
     if let Some(at) = index.iter().position(|i| *i as usize >= rows) {
         let problem = format!("{what} {} at {at} is past the {rows} rows of the table", index[at]);
         return Err(Error::Shape { op: name, problem });

@@ -2,13 +2,14 @@
 
 use crate::autograd::{Backward, Tape, Var};
 use crate::error::{Error, Result};
+use crate::ops::refuse_narrow;
 use crate::tensor::{Shape, Tensor};
 use gr2_kernels::Buffer;
 use gr2_kernels::matmul::{Layout, Matmul, matmul, matmul_each};
 
 /// `y = x wᵀ` along the last dimension.
 ///
-/// Shapes: `x` (…, in), `w` (out, in), `y` (…, out).
+/// Shapes: `x` (…, in), `w` (out, in), `y` (…, out). `w` may be f16 or bf16 where no gradient is wanted of it.
 /// Errors: `Shape` if the inner dimensions differ.
 /// Source: torch.nn.functional.linear.
 pub fn linear(tape: &Tape, x: &Var, w: &Var) -> Result<Var> {
@@ -30,6 +31,7 @@ pub fn linear_each<const N: usize>(tape: &Tape, x: &Var, ws: [&Var; N]) -> Resul
             let problem = format!("inner dimensions differ: x is {}, w is {}", x.tensor().shape(), w.tensor().shape());
             return Err(Error::Shape { op: OP, problem });
         }
+        refuse_narrow(OP, w)?;
         operands.push((w.tensor().buffer(), out));
     }
     let products = matmul_each(x.tensor().buffer(), &operands, [rows, inner])?;

@@ -2,6 +2,7 @@
 
 use crate::autograd::{Backward, Tape, Var};
 use crate::error::{Error, Result};
+use crate::ops::refuse_narrow;
 use crate::tensor::Tensor;
 use gr2_kernels::logprob::{self as kernel, Chunk, Stats};
 use gr2_kernels::matmul::{Layout, Matmul, matmul, matmul_into};
@@ -29,6 +30,7 @@ pub fn linear_logprob(tape: &Tape, h: &Var, w: &Var, targets: &[u32], temperatur
     const OP: &str = "logprob";
     let (rows, inner) = h.tensor().shape().dims2(OP)?;
     let (vocabulary, w_inner) = w.tensor().shape().dims2(OP)?;
+    refuse_narrow(OP, w)?;
     let fail = |problem: String| Err(Error::Shape { op: OP, problem });
     if inner != w_inner || rows != targets.len() {
         let shapes = format!("h is {}, w is {}", h.tensor().shape(), w.tensor().shape());

@@ -43,6 +43,15 @@ pub use swiglu::swiglu;
 use crate::autograd::Var;
 use crate::error::{Error, Result};
 
+/// Fails if a gradient would be wanted of weights that are stored in two bytes.
+fn refuse_narrow(op: &'static str, w: &Var) -> Result<()> {
+    let dtype = w.tensor().dtype();
+    if !(w.tracked() && dtype.is_half()) {
+        return Ok(());
+    }
+    Err(Error::Shape { op, problem: format!("weights in {dtype} have no gradient: training needs them in f32") })
+}
+
 /// Fails unless both have one shape.
 fn same_shape(op: &'static str, a: &Var, b: &Var) -> Result<()> {
     let (a, b) = (a.tensor().shape(), b.tensor().shape());

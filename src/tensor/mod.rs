@@ -9,6 +9,7 @@ pub use rng::{Rng, stream};
 pub use shape::Shape;
 
 use crate::error::{Error, Result};
+use gr2_kernels::narrow::narrowed;
 use gr2_kernels::{Buffer, Device, Dtype, Element};
 use std::ops::Range;
 
@@ -39,17 +40,16 @@ impl Tensor {
         Tensor::new(Buffer::from_slice(device, data)?, shape)
     }
 
-    /// Copies f64 host data to the device as `dtype`, f32 or f64.
+    /// Copies f64 host data to the device as `dtype`, by way of f32 where it is narrower than f64.
     ///
-    /// Errors: `Shape` if the lengths differ or the dtype is no float.
+    /// Errors: `Shape` if the lengths differ or a value does not fit; `Dtype` if the dtype is no float.
     pub fn from_f64(device: &Device, dtype: Dtype, data: &[f64], shape: impl Into<Shape>) -> Result<Tensor> {
         match dtype {
             Dtype::F64 => Tensor::from_slice(device, data, shape),
-            Dtype::F32 => {
+            _ => {
                 let rounded: Vec<f32> = data.iter().map(|&x| x as f32).collect();
-                Tensor::from_slice(device, &rounded, shape)
+                Tensor::new(narrowed(device, &rounded, dtype)?, shape)
             }
-            Dtype::U32 => Err(Error::Shape { op: "tensor", problem: "u32 holds no floats".into() }),
         }
     }
 
@@ -72,6 +72,8 @@ impl Tensor {
             Dtype::F64 => self.buffer.to_vec::<f64>()?,
             Dtype::F32 => self.buffer.to_vec::<f32>()?.into_iter().map(f64::from).collect(),
             Dtype::U32 => self.buffer.to_vec::<u32>()?.into_iter().map(f64::from).collect(),
+            Dtype::F16 => self.buffer.to_vec::<half::f16>()?.into_iter().map(f64::from).collect(),
+            Dtype::Bf16 => self.buffer.to_vec::<half::bf16>()?.into_iter().map(f64::from).collect(),
         })
     }
 

@@ -181,7 +181,7 @@ impl Moves {
         match from.dtype() {
             Dtype::F32 => self.copy(runs, from.as_slice::<f32>(), to.as_mut_slice()),
             Dtype::F64 => self.copy(runs, from.as_slice::<f64>(), to.as_mut_slice()),
-            Dtype::U32 => from.expect_dtype(self.op, "cache", Dtype::F32)?,
+            _ => from.expect_dtype(self.op, "cache", Dtype::F32)?,
         }
         Ok(())
     }

@@ -174,6 +174,9 @@ impl Gpu {
         self.check(op)?;
         // through pieces, so that a large tensor does not need a second copy of itself in mappable memory
         for (i, piece) in data.chunks(STAGING).enumerate() {
+            // an odd number of 16-bit elements is filled up, as transfers are of four bytes
+            let padded = piece.len() % 4 > 0;
+            let piece = if padded { &[piece, &[0; 2]].concat()[..] } else { piece };
             let staging = self.staging(op, piece.len() as u64, wgpu::BufferUsages::COPY_SRC, true)?;
             let mapped = staging.get_mapped_range_mut(..);
             mapped.map_err(|e| Error::Gpu { op, message: e.to_string() })?.copy_from_slice(piece);

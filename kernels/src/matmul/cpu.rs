@@ -1,7 +1,8 @@
 //! The CPU twin: the `gemm` crate over blocks of c that threads share, or dot products where one operand has few rows.
 
 use super::{Layout, Matmul, thin};
-use crate::product::{Target, View, packed_into};
+use crate::narrow::Stored;
+use crate::product::{TILE_ROWS, Target, View, packed_into};
 use crate::real::Real;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -35,6 +36,24 @@ pub fn matmul<T: Real>(c: &mut [T], a: &[T], b: &[T], spec: &Matmul, accumulate:
     } else {
         c.chunks_mut(m * n).enumerate().for_each(|(i, c)| one(i, c, work >= SERIAL));
     }
+}
+
+/// Rows of weights in two bytes that are widened at a time for products with many rows.
+const PANEL: usize = 256;
+
+/// `c = a bᵀ`, or `c += a bᵀ`, where `b` is stored in two bytes an element.
+pub fn narrow<W: Stored<f32> + Send>(c: &mut [f32], a: &[f32], b: &[W], [m, n, k]: [usize; 3], accumulate: bool) {
+    if m <= TILE_ROWS && !accumulate && k > 0 {
+        return thin::each(a, vec![(b, c)], [m, k]);
+    }
+    let (a, b, c) = (View::new(a, m, k, k), View::new(b, n, k, k), Target::new(c, [m, n], [n, 1]));
+    let panel = PANEL.min(n.div_ceil(BLOCKS_PER_THREAD * rayon::current_num_threads()).next_multiple_of(8));
+    (0..n.div_ceil(panel)).into_par_iter().for_each_init(Vec::new, |room, i| {
+        let rows = i * panel..((i + 1) * panel).min(n);
+        let wide = W::open(b.rows(rows.clone()), room);
+        // SAFETY: panels have no column of c in common, and c is borrowed here alone
+        unsafe { packed_into(c.at(0, rows.start), accumulate, 1.0, a, wide.t()) };
+    });
 }
 
 fn product<T: Real>(c: &mut [T], a: &[T], b: &[T], spec: &Matmul, accumulate: bool, parallel: bool) {

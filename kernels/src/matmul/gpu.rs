@@ -10,7 +10,7 @@ use std::ops::Range;
 
 /// `op(a) op(b)` to c from element `offset` on; sizes are checked, c is held alone.
 pub fn matmul(gpu: &Gpu, [a, b, c]: [&Buffer; 3], offset: usize, spec: &Matmul, accumulate: bool) -> Result<()> {
-    let method = best_method(gpu, spec);
+    let method = best_method(gpu, spec, b.dtype());
     match slice_length(gpu, spec, method).filter(|_| !accumulate) {
         Some(length) => {
             let found = in_slices(gpu, a, b, spec, method, length)?;
@@ -23,7 +23,7 @@ pub fn matmul(gpu: &Gpu, [a, b, c]: [&Buffer; 3], offset: usize, spec: &Matmul, 
 
 /// `op(a) op(b)`; sizes are checked.
 pub fn product(gpu: &Gpu, a: &Buffer, b: &Buffer, spec: &Matmul) -> Result<Buffer> {
-    let method = best_method(gpu, spec);
+    let method = best_method(gpu, spec, b.dtype());
     if let Some(length) = slice_length(gpu, spec, method) {
         return in_slices(gpu, a, b, spec, method, length);
     }
@@ -53,13 +53,12 @@ fn whole(
     product.run(&Piece { batch: 0..batch, m: 0..m, n: 0..n, k: 0..k, accumulate })
 }
 
-/// The best method, matrix units considered.
-fn best_method(gpu: &Gpu, spec: &Matmul) -> Method {
+/// The best method for an operand b of this dtype, matrix units considered.
+fn best_method(gpu: &Gpu, spec: &Matmul, b: Dtype) -> Method {
     let Matmul { batch, m, n, .. } = *spec;
     let plain = method(spec, gpu.small_simd());
     // few rows wait for memory, not for products
-    if matches!(plain, Method::OneRow | Method::FewRows4 | Method::FewRows8 | Method::FewRows16) || !whole_eights(spec)
-    {
+    if plain.reads_packs() || b.is_half() || !whole_eights(spec) {
         return plain;
     }
     let Some(matrices) = gpu.matrices_for(OP, |_| matrices_work(gpu)) else { return plain };
@@ -129,6 +128,13 @@ pub(super) struct Params {
 }
 
 impl Params {
+    /// True if every row of a and b, stored along the sums, starts and ends at a multiple of four elements.
+    fn in_fours(&self) -> bool {
+        [self.a_start, self.b_start, self.a_stride, self.b_stride, self.lda, self.ldb, self.k]
+            .iter()
+            .all(|x| x % 4 == 0)
+    }
+
     /// True if every row of a and b starts at a multiple of eight elements, and every sum along a row ends at one.
     fn in_eights(&self, layout: Layout) -> bool {
         let starts = [self.a_start, self.b_start, self.a_stride, self.b_stride, self.lda, self.ldb];
@@ -192,6 +198,7 @@ impl Product<'_> {
 
     fn run(&self, piece: &Piece) -> Result<()> {
         let spans = self.spans(piece);
+        // as if b were f32 too: pieces of weights in two bytes are half as large as they might be
         let bytes = |span: &Span| (span.elements.len() * 4) as u64 + ALIGNMENT;
         let too_long = spans.iter().position(|span| bytes(span) > self.limit);
         // every method takes about a turn for a term, at most
@@ -255,11 +262,12 @@ impl Product<'_> {
         let method = match self.method {
             // a view or a piece that starts within an eight
             Method::Cooperative4 | Method::Cooperative8 if !params.in_eights(self.spec.layout) => Method::Tiled64,
+            method if self.b.dtype().is_half() && method.reads_packs() && !params.in_fours() => Method::Tiled64,
             method => method,
         };
         let (rows, cols) = method.tile(self.gpu.matrix_side());
         let groups = terms.matrices * piece.m.len().div_ceil(rows) * piece.n.len().div_ceil(cols);
-        let kernel = method.kernel(self.spec.layout);
+        let kernel = method.kernel(self.spec.layout, self.b.dtype());
         self.gpu.run(kernel, &[a_bind, b_bind, c_bind], &params, groups as u64)
     }
 }

@@ -2,25 +2,36 @@
 
 use super::gpu::Params;
 use super::{Layout, Matmul};
-use crate::buffer::ALIGNMENT;
+use crate::buffer::{ALIGNMENT, Dtype};
 use crate::device::{Access, Constant, Kernel, MATRICES};
+use crate::narrow::{BF16, F16};
 
 const GRID: &str = include_str!("../../../shaders/common/grid.wgsl");
 const PRODUCT: &str = include_str!("../../../shaders/common/product.wgsl");
-const F32: &str = include_str!("../../../shaders/common/product_f32.wgsl");
-const DIRECT: &str = include_str!("../../../shaders/matmul_direct.wgsl");
-const SHARED: &[&str] = &[GRID, PRODUCT, F32, include_str!("../../../shaders/matmul.wgsl")];
-const DIRECT_32: &[&str] = &[GRID, PRODUCT, F32, "const ROWS: u32 = 32u;\n", DIRECT];
-const DIRECT_8: &[&str] = &[GRID, PRODUCT, F32, "const ROWS: u32 = 8u;\n", DIRECT];
-const FEW: &str = include_str!("../../../shaders/matmul_few_rows.wgsl");
-const FEW_1: &[&str] =
-    &[GRID, PRODUCT, F32, "const ROWS: u32 = 1u;\nconst STEPS: u32 = 4u;\nconst LANES: u32 = 128u;\n", FEW];
-const FEW_4: &[&str] =
-    &[GRID, PRODUCT, F32, "const ROWS: u32 = 4u;\nconst STEPS: u32 = 4u;\nconst LANES: u32 = 128u;\n", FEW];
-const FEW_8: &[&str] =
-    &[GRID, PRODUCT, F32, "const ROWS: u32 = 8u;\nconst STEPS: u32 = 4u;\nconst LANES: u32 = 64u;\n", FEW];
-const FEW_16: &[&str] =
-    &[GRID, PRODUCT, F32, "const ROWS: u32 = 16u;\nconst STEPS: u32 = 2u;\nconst LANES: u32 = 64u;\n", FEW];
+
+/// The texts of the methods that are not on matrix units, in their order, for an operand b that is read by these texts.
+const fn plain(b: [&'static str; 2]) -> [[&'static str; 7]; 8] {
+    const F32: &str = include_str!("../../../shaders/common/product_f32.wgsl");
+    const TILED: &str = include_str!("../../../shaders/matmul.wgsl");
+    const DIRECT: &str = include_str!("../../../shaders/matmul_direct.wgsl");
+    const FEW: &str = include_str!("../../../shaders/matmul_few_rows.wgsl");
+    let [b0, b1] = b;
+    [
+        [GRID, PRODUCT, F32, b0, b1, "", TILED],
+        [GRID, PRODUCT, F32, b0, b1, "", TILED],
+        [GRID, PRODUCT, F32, b0, b1, "const ROWS: u32 = 32u;\n", DIRECT],
+        [GRID, PRODUCT, F32, b0, b1, "const ROWS: u32 = 8u;\n", DIRECT],
+        [GRID, PRODUCT, F32, b0, b1, "const ROWS: u32 = 1u;\nconst STEPS: u32 = 4u;\nconst LANES: u32 = 128u;\n", FEW],
+        [GRID, PRODUCT, F32, b0, b1, "const ROWS: u32 = 4u;\nconst STEPS: u32 = 4u;\nconst LANES: u32 = 128u;\n", FEW],
+        [GRID, PRODUCT, F32, b0, b1, "const ROWS: u32 = 8u;\nconst STEPS: u32 = 4u;\nconst LANES: u32 = 64u;\n", FEW],
+        [GRID, PRODUCT, F32, b0, b1, "const ROWS: u32 = 16u;\nconst STEPS: u32 = 2u;\nconst LANES: u32 = 64u;\n", FEW],
+    ]
+}
+const IN_TWO_BYTES: &str = include_str!("../../../shaders/common/operand_half.wgsl");
+const OF_F32: &[[&str; 7]; 8] = &plain(["", include_str!("../../../shaders/common/operand_f32.wgsl")]);
+const OF_F16: &[[&str; 7]; 8] = &plain([F16, IN_TWO_BYTES]);
+const OF_BF16: &[[&str; 7]; 8] = &plain([BF16, IN_TWO_BYTES]);
+
 const COOPERATIVE: &str = include_str!("../../../shaders/matmul_cooperative.wgsl");
 // Subgroups of a workgroup, matrices of each, terms of a step: for many tiles, and for few.
 const OF_4: &str = "const SUBGROUPS_DOWN: u32 = 2u;\nconst SUBGROUPS_ACROSS: u32 = 2u;\nconst DOWN: u32 = 4u;\n\
@@ -71,8 +82,18 @@ impl Method {
         }
     }
 
-    pub(super) fn kernel(self, layout: Layout) -> &'static Kernel {
-        &KERNELS[self as usize][layout as usize]
+    /// Its kernel for operands b of this dtype; those of two bytes have rows ([`Layout::Nt`]).
+    pub(super) fn kernel(self, layout: Layout, b: Dtype) -> &'static Kernel {
+        match b {
+            Dtype::F16 => &HALVES[self as usize][0],
+            Dtype::Bf16 => &HALVES[self as usize][1],
+            _ => &KERNELS[self as usize][layout as usize],
+        }
+    }
+
+    /// True if it reads b in whole packs of four where it has two bytes an element.
+    pub(super) fn reads_packs(self) -> bool {
+        matches!(self, Method::OneRow | Method::FewRows4 | Method::FewRows8 | Method::FewRows16)
     }
 }
 
@@ -144,58 +165,51 @@ const fn kernel(
     Kernel { name, sources, entry, bindings: BINDINGS, constants, params: size_of::<Params>() }
 }
 
+/// The kernels of a method for every layout.
+macro_rules! layouts {
+    ($name:literal, $entry:literal, $sources:expr) => {
+        [
+            kernel($sources, concat!("matmul.", $name, ".nn"), $entry, NN),
+            kernel($sources, concat!("matmul.", $name, ".nt"), $entry, NT),
+            kernel($sources, concat!("matmul.", $name, ".tn"), $entry, TN),
+        ]
+    };
+}
+
 /// By method, then by layout.
 pub(crate) static KERNELS: [[Kernel; 3]; 10] = [
-    [
-        kernel(SHARED, "matmul.tiled_128.nn", "tiled_128", NN),
-        kernel(SHARED, "matmul.tiled_128.nt", "tiled_128", NT),
-        kernel(SHARED, "matmul.tiled_128.tn", "tiled_128", TN),
-    ],
-    [
-        kernel(SHARED, "matmul.tiled_64.nn", "tiled_64", NN),
-        kernel(SHARED, "matmul.tiled_64.nt", "tiled_64", NT),
-        kernel(SHARED, "matmul.tiled_64.tn", "tiled_64", TN),
-    ],
-    [
-        kernel(DIRECT_32, "matmul.direct.nn", "direct", NN),
-        kernel(DIRECT_32, "matmul.direct.nt", "direct", NT),
-        kernel(DIRECT_32, "matmul.direct.tn", "direct", TN),
-    ],
-    [
-        kernel(DIRECT_8, "matmul.direct_few.nn", "direct", NN),
-        kernel(DIRECT_8, "matmul.direct_few.nt", "direct", NT),
-        kernel(DIRECT_8, "matmul.direct_few.tn", "direct", TN),
-    ],
-    [
-        kernel(FEW_1, "matmul.one_row.nn", "few_rows", NN),
-        kernel(FEW_1, "matmul.one_row.nt", "few_rows", NT),
-        kernel(FEW_1, "matmul.one_row.tn", "few_rows", TN),
-    ],
-    [
-        kernel(FEW_4, "matmul.few_rows_4.nn", "few_rows", NN),
-        kernel(FEW_4, "matmul.few_rows_4.nt", "few_rows", NT),
-        kernel(FEW_4, "matmul.few_rows_4.tn", "few_rows", TN),
-    ],
-    [
-        kernel(FEW_8, "matmul.few_rows_8.nn", "few_rows", NN),
-        kernel(FEW_8, "matmul.few_rows_8.nt", "few_rows", NT),
-        kernel(FEW_8, "matmul.few_rows_8.tn", "few_rows", TN),
-    ],
-    [
-        kernel(FEW_16, "matmul.few_rows_16.nn", "few_rows", NN),
-        kernel(FEW_16, "matmul.few_rows_16.nt", "few_rows", NT),
-        kernel(FEW_16, "matmul.few_rows_16.tn", "few_rows", TN),
-    ],
-    [
-        kernel(COOPERATIVE_4, "matmul.cooperative_4.nn", "cooperative", NN),
-        kernel(COOPERATIVE_4, "matmul.cooperative_4.nt", "cooperative", NT),
-        kernel(COOPERATIVE_4, "matmul.cooperative_4.tn", "cooperative", TN),
-    ],
-    [
-        kernel(COOPERATIVE_8, "matmul.cooperative_8.nn", "cooperative", NN),
-        kernel(COOPERATIVE_8, "matmul.cooperative_8.nt", "cooperative", NT),
-        kernel(COOPERATIVE_8, "matmul.cooperative_8.tn", "cooperative", TN),
-    ],
+    layouts!("tiled_128", "tiled_128", &OF_F32[0]),
+    layouts!("tiled_64", "tiled_64", &OF_F32[1]),
+    layouts!("direct", "direct", &OF_F32[2]),
+    layouts!("direct_few", "direct", &OF_F32[3]),
+    layouts!("one_row", "few_rows", &OF_F32[4]),
+    layouts!("few_rows_4", "few_rows", &OF_F32[5]),
+    layouts!("few_rows_8", "few_rows", &OF_F32[6]),
+    layouts!("few_rows_16", "few_rows", &OF_F32[7]),
+    layouts!("cooperative_4", "cooperative", COOPERATIVE_4),
+    layouts!("cooperative_8", "cooperative", COOPERATIVE_8),
+];
+
+/// The kernels of a method for the rows of f16 and of bf16.
+macro_rules! halves {
+    ($name:literal, $entry:literal, $method:literal) => {
+        [
+            kernel(&OF_F16[$method], concat!("matmul.", $name, ".f16"), $entry, NT),
+            kernel(&OF_BF16[$method], concat!("matmul.", $name, ".bf16"), $entry, NT),
+        ]
+    };
+}
+
+/// For weights of two bytes: by method, then f16 and bf16.
+pub(crate) static HALVES: [[Kernel; 2]; 8] = [
+    halves!("tiled_128", "tiled_128", 0),
+    halves!("tiled_64", "tiled_64", 1),
+    halves!("direct", "direct", 2),
+    halves!("direct_few", "direct", 3),
+    halves!("one_row", "few_rows", 4),
+    halves!("few_rows_4", "few_rows", 5),
+    halves!("few_rows_8", "few_rows", 6),
+    halves!("few_rows_16", "few_rows", 7),
 ];
 
 #[cfg(test)]

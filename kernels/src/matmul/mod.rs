@@ -8,13 +8,15 @@ mod gpu;
 mod methods;
 mod thin;
 
-pub(crate) use methods::KERNELS;
+pub(crate) use methods::{HALVES, KERNELS};
 
-use crate::buffer::{Buffer, Dtype, Float};
+use crate::buffer::{Buffer, Dtype, Element, Float};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::narrow::Stored;
 use crate::profile;
 use crate::real::Real;
+use half::{bf16, f16};
 
 /// Which operand is stored transposed. The names are those of BLAS: c = op(a) op(b).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +53,8 @@ impl Matmul {
 
 /// `op(a) op(b)` for every matrix of the batch.
 ///
-/// Shapes: `a`, `b` as [`Layout`] says with B before, result (B, m, n). Dtypes: f32; f64 on the CPU.
+/// Shapes: `a`, `b` as [`Layout`] says with B before, result (B, m, n). Dtypes: f32; f64 on the CPU; `b` of one product
+/// `a bᵀ` in f32 may be f16 or bf16.
 /// Errors: `Shape`, `Dtype`, `DeviceMismatch`.
 pub fn matmul(a: &Buffer, b: &Buffer, spec: &Matmul) -> Result<Buffer> {
     if let Device::Gpu(gpu) = a.device() {
@@ -68,7 +71,7 @@ pub fn matmul(a: &Buffer, b: &Buffer, spec: &Matmul) -> Result<Buffer> {
 /// Writes `op(a) op(b)` to the elements of `c` from `offset` on, or adds it to them. Rows r0.. of a matrix with n
 /// columns start at `r0 * n`.
 ///
-/// Shapes: `a`, `b` as [`Layout`] says with B before, the part of `c` (B, m, n). Dtypes: f32; f64 on the CPU.
+/// Shapes: `a`, `b` as [`Layout`] says with B before, the part of `c` (B, m, n). Dtypes: as of [`matmul`].
 /// Errors: `Shape` if an operand has another size or `c` ends before the result; `Dtype`, `DeviceMismatch`.
 pub fn matmul_into(
     c: &mut Buffer,
@@ -94,6 +97,13 @@ pub fn matmul_into(
         Device::Cpu => {
             let part = offset..offset + batch * m * n;
             match c.expect_float(OP, "c")? {
+                Float::Single if b.dtype().is_half() => {
+                    let (c, a, sizes) = (&mut c.as_mut_slice()[part], a.as_slice(), [m, n, spec.k]);
+                    match b.dtype() {
+                        Dtype::F16 => cpu::narrow::<f16>(c, a, b.as_slice(), sizes, accumulate),
+                        _ => cpu::narrow::<bf16>(c, a, b.as_slice(), sizes, accumulate),
+                    }
+                }
                 Float::Single => {
                     cpu::matmul::<f32>(&mut c.as_mut_slice()[part], a.as_slice(), b.as_slice(), spec, accumulate)
                 }
@@ -113,11 +123,13 @@ pub fn matmul_into(
 
 /// `a bᵀ` for several matrices `b`: the projections of one input. On the CPU they share what is made of `a`.
 ///
-/// Shapes: `a` (m, k), each `b` (n, k) with an `n` of its own, results (m, n). Dtypes: f32; f64 on the CPU.
+/// Shapes: `a` (m, k), each `b` (n, k) with an `n` of its own, results (m, n). Dtypes: as of [`matmul`].
 /// Errors: `Shape`, `Dtype`, `DeviceMismatch`.
 pub fn matmul_each(a: &Buffer, bs: &[(&Buffer, usize)], [m, k]: [usize; 2]) -> Result<Vec<Buffer>> {
     let specs = bs.iter().map(|&(_, n)| Matmul::one(Layout::Nt, m, n, k));
-    if !matches!(a.device(), Device::Cpu) || !bs.iter().all(|&(_, n)| m <= n && thin::pays(m, n, k)) {
+    let stored = bs.first().map_or(a.dtype(), |(b, _)| b.dtype());
+    let together = bs.iter().all(|&(b, n)| m <= n && thin::pays(m, n, k) && b.dtype() == stored);
+    if !matches!(a.device(), Device::Cpu) || !together {
         return bs.iter().zip(specs).map(|((b, _), spec)| matmul(a, b, &spec)).collect();
     }
     let _span = profile::span(OP);
@@ -125,14 +137,18 @@ pub fn matmul_each(a: &Buffer, bs: &[(&Buffer, usize)], [m, k]: [usize; 2]) -> R
     let room = |&(_, n): &(_, usize)| Buffer::uninit(a.device(), OP, a.dtype(), m * n);
     let mut cs: Vec<Buffer> = bs.iter().map(room).collect::<Result<_>>()?;
     match a.expect_float(OP, "a")? {
-        Float::Single => each::<f32>(a, bs, &mut cs, [m, k]),
-        Float::Double => each::<f64>(a, bs, &mut cs, [m, k]),
+        Float::Single => match stored {
+            Dtype::F16 => each::<f32, f16>(a, bs, &mut cs, [m, k]),
+            Dtype::Bf16 => each::<f32, bf16>(a, bs, &mut cs, [m, k]),
+            _ => each::<f32, f32>(a, bs, &mut cs, [m, k]),
+        },
+        Float::Double => each::<f64, f64>(a, bs, &mut cs, [m, k]),
     }
     Ok(cs)
 }
 
-fn each<T: Real>(a: &Buffer, bs: &[(&Buffer, usize)], cs: &mut [Buffer], sizes: [usize; 2]) {
-    let b_and_c = bs.iter().zip(cs).map(|((b, _), c)| (b.as_slice::<T>(), c.as_mut_slice::<T>()));
+fn each<T: Real, W: Stored<T> + Element>(a: &Buffer, bs: &[(&Buffer, usize)], cs: &mut [Buffer], sizes: [usize; 2]) {
+    let b_and_c = bs.iter().zip(cs).map(|((b, _), c)| (b.as_slice::<W>(), c.as_mut_slice::<T>()));
     thin::each(a.as_slice(), b_and_c.collect(), sizes);
 }
 
@@ -140,10 +156,13 @@ const OP: &str = "matmul";
 
 /// Fails unless both operands are of one kind and have the sizes of `spec`.
 fn check(a: &Buffer, b: &Buffer, spec: &Matmul) -> Result<()> {
-    let Matmul { batch, m, n, k, .. } = *spec;
+    let Matmul { batch, m, n, k, layout } = *spec;
     a.device().expect_all(OP, &[b])?;
     a.expect_len(OP, "a", batch * m * k)?;
     b.expect_len(OP, "b", batch * k * n)?;
+    if b.dtype().is_half() && a.dtype() == Dtype::F32 && layout == Layout::Nt && batch == 1 {
+        return Ok(());
+    }
     b.expect_dtype(OP, "b", a.dtype())
 }
 
@@ -230,6 +249,52 @@ mod tests {
             let message = matmul_each(&a, &[(&bs[0], ns[0] + 1)], [m, k]).unwrap_err().to_string();
             assert!(message.starts_with("matmul: b has "), "{message}");
         }
+    }
+
+    /// Weights of two bytes: what they are rounded to is what counts, on the CPU and by every method of a GPU.
+    #[test]
+    fn narrow_weights_are_what_they_were_rounded_to() {
+        let gpu = crate::check::gpu("matmul with narrow weights").map(|(device, _)| device);
+        for device in std::iter::once(Device::Cpu).chain(gpu) {
+            for dtype in [Dtype::F16, Dtype::Bf16] {
+                for (m, n, k) in
+                    [(1, 67, 200), (3, 130, 64), (7, 64, 65), (16, 70, 2500), (20, 5, 36), (40, 33, 20), (70, 300, 48)]
+                {
+                    let spec = Matmul::one(Layout::Nt, m, n, k);
+                    let (a, b) = operands(&spec);
+                    let single = |x: &[f64]| x.iter().map(|&x| x as f32).collect::<Vec<f32>>();
+                    let a_on = Buffer::from_slice(&device, &single(&a)).unwrap();
+                    // a row before, as of a slice of a larger table
+                    let table = [vec![7.0; k], single(&b)].concat();
+                    let weights = crate::narrow::narrowed(&device, &table, dtype).unwrap().view(k..k + n * k);
+                    let rounded: Vec<f64> = match dtype {
+                        Dtype::F16 => weights.to_vec::<f16>().unwrap().iter().map(|x| x.to_f64()).collect(),
+                        _ => weights.to_vec::<bf16>().unwrap().iter().map(|x| x.to_f64()).collect(),
+                    };
+                    let expected = plain(&a, &rounded, &spec);
+                    let whole = matmul(&a_on, &weights, &spec).unwrap();
+                    let twice = matmul_each(&a_on, &[(&weights, n), (&weights, n)], [m, k]).unwrap();
+                    let mut added = Buffer::from_slice(&device, &vec![1.0f32; m * n + 1]).unwrap();
+                    matmul_into(&mut added, 1, &a_on, &weights, &spec, true).unwrap();
+                    let added = added.to_vec::<f32>().unwrap();
+                    assert_eq!(added[0], 1.0);
+                    let added = added[1..].iter().map(|x| x - 1.0).collect();
+                    let all = [whole.to_vec::<f32>().unwrap(), twice[1].to_vec().unwrap(), added];
+                    for (found, expected) in all.iter().flat_map(|found| found.iter().zip(&expected)) {
+                        let error = (*found as f64 - expected).abs();
+                        assert!(error < 1e-6 * k.max(20) as f64, "{device} {dtype} {spec:?}: {found} for {expected}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn narrow_weights_are_for_products_with_their_rows() {
+        let of = |dtype| crate::narrow::narrowed(&Device::Cpu, &[1.0; 4], dtype).unwrap();
+        let refusal = |layout, a, b| matmul(&of(a), &of(b), &Matmul::one(layout, 2, 2, 2)).unwrap_err().to_string();
+        assert_eq!(refusal(Layout::Nn, Dtype::F32, Dtype::F16), "matmul: b is f16, expected f32");
+        assert!(refusal(Layout::Nt, Dtype::Bf16, Dtype::Bf16).starts_with("matmul: "));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Products `a bᵀ` where one operand has few rows, as in decoding: every row of the other is read once, where it lies,
-//! and multiplied with all of them.
+//! and multiplied with all of them. Those rows may be stored in two bytes an element.
 
+use crate::narrow::Stored;
 use crate::product::{DOT_ROWS, TILE_ROWS, Target, View, product_into};
 use crate::real::Real;
 use rayon::prelude::*;
@@ -26,7 +27,7 @@ pub fn product<T: Real>(c: &mut [T], a: &[T], b: &[T], [m, n, k]: [usize; 3], ac
 }
 
 /// `cᵢ = a bᵢᵀ` for operands and results `(bᵢ, cᵢ)`, where `a` (m, k) has the few rows.
-pub fn each<T: Real>(a: &[T], b_and_c: Vec<(&[T], &mut [T])>, [m, k]: [usize; 2]) {
+pub fn each<T: Real, W: Stored<T> + Send>(a: &[T], b_and_c: Vec<(&[W], &mut [T])>, [m, k]: [usize; 2]) {
     let mut many = vec![];
     for (b, c) in b_and_c {
         let n = c.len() / m;
@@ -36,7 +37,7 @@ pub fn each<T: Real>(a: &[T], b_and_c: Vec<(&[T], &mut [T])>, [m, k]: [usize; 2]
 }
 
 /// `y = many fewᵀ`, or `y += many fewᵀ`, for each pair of them.
-fn products<T: Real>(few: View<T>, many_and_y: &[(View<T>, Target<T>)], accumulate: bool) {
+fn products<T: Real, W: Stored<T> + Send>(few: View<T>, many_and_y: &[(View<W>, Target<T>)], accumulate: bool) {
     let k = few.width();
     let side_by_side = (few.height() > DOT_ROWS).then(|| SideBySide::new(few));
     let columns = side_by_side.as_ref().map_or(few.t(), SideBySide::view);
@@ -46,12 +47,26 @@ fn products<T: Real>(few: View<T>, many_and_y: &[(View<T>, Target<T>)], accumula
         let starts = (0..many.height()).step_by(part);
         parts.extend(starts.map(|start| (many.rows(start..(start + part).min(many.height())), y.at(start, 0))));
     }
-    parts.into_par_iter().for_each(|(rows, y)| {
-        for l in (0..k).step_by(DEPTH) {
-            let terms = l..(l + DEPTH).min(k);
-            let (rows, columns) = (rows.cols(terms.clone()), columns.rows(terms));
-            // SAFETY: the parts are different rows of the results, whose slices are borrowed as long as the targets live
-            unsafe { product_into(y, accumulate || l > 0, T::one(), rows, columns) };
+    parts.into_par_iter().for_each_init(Vec::new, |room, (rows, y)| {
+        // a tile has six rows
+        let depth = DEPTH.min(W::AT_ONCE / 6);
+        for l in (0..k).step_by(depth) {
+            let terms = l..(l + depth).min(k);
+            let columns = columns.rows(terms.clone());
+            let at_once = (W::AT_ONCE / terms.len()).clamp(1, rows.height());
+            for r in (0..rows.height()).step_by(at_once) {
+                let taken = rows.rows(r..(r + at_once).min(rows.height())).cols(terms.clone());
+                let taken = W::open(taken, room);
+                let (y, keep) = (y.at(r, 0), accumulate || l > 0);
+                // SAFETY: the parts are different rows of the results, whose slices are borrowed as long as the targets live
+                unsafe {
+                    match few.height() {
+                        // dot products of four of the many rows at a time, where two would leave the multiply-adds waiting
+                        1..=DOT_ROWS => product_into(y.t(), keep, T::one(), columns.t(), taken.t()),
+                        _ => product_into(y, keep, T::one(), taken, columns),
+                    }
+                };
+            }
         }
     });
 }

@@ -41,6 +41,11 @@ impl<'a, T> View<'a, T> {
         self.cols
     }
 
+    /// Elements from a row to the next.
+    pub(crate) fn stride(&self) -> usize {
+        self.row_stride
+    }
+
     /// Some of the rows.
     pub(crate) fn rows(self, range: Range<usize>) -> View<'a, T> {
         let start = (range.start * self.row_stride).min(self.data.len());
@@ -108,6 +113,11 @@ impl<'a, T: Real> Target<'a, T> {
     /// The matrix from this element on.
     pub(crate) fn at(self, row: usize, col: usize) -> Target<'a, T> {
         Target { first: self.first.wrapping_add(row * self.row_stride + col * self.col_stride), ..self }
+    }
+
+    /// The transposed matrix.
+    pub(crate) fn t(self) -> Target<'a, T> {
+        Target { row_stride: self.col_stride, col_stride: self.row_stride, ..self }
     }
 
     /// Writes `values` to row `row` from column `col` on, or adds them.

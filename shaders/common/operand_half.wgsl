@@ -1,0 +1,22 @@
+// b of a product in two bytes an element, four to a load; its elements, and those of a, in packs of four for kernels that
+// read neighbours along k, where rows are whole packs.
+//   uses    common/f16.wgsl or common/bf16.wgsl
+@group(0) @binding(1) var<storage, read> b: array<vec2<u32>>;
+@group(0) @binding(0) var<storage, read> a_packs: array<vec4<f32>>;
+
+const PACK: u32 = 4u;
+alias Pack = vec4<f32>;
+
+fn b_at(i: u32) -> f32 {
+    let four = b[i / 4u];
+    let two = widened(select(four.x, four.y, i % 4u >= 2u));
+    return select(two.x, two.y, i % 2u == 1u);
+}
+
+fn b_pack(i: u32) -> Pack {
+    let four = b[i / 4u];
+    return vec4(widened(four.x), widened(four.y));
+}
+
+fn a_pack(i: u32) -> Pack { return a_packs[i / 4u]; }
+fn sum_of(x: Pack) -> f32 { return (x.x + x.y) + (x.z + x.w); }
