@@ -2,8 +2,10 @@
 
 mod support;
 
+use gr2::autograd::Tape;
 use gr2::data::{Batch, Example};
-use gr2::model::{self, Qwen3};
+use gr2::model::{self, Qwen3, Qwen3Config};
+use gr2::nn::Packed;
 use gr2::optim::{AdamWConfig, Optimizer};
 use gr2::text::Tokenizer;
 use gr2::train::{TrainConfig, Trainer, loss_and_gradients};
@@ -57,6 +59,26 @@ fn memory_is_the_same_after_a_thousand_steps() {
         assert!(peak_later <= peak + slack, "{device}: held {peak} bytes at most, then {peak_later}");
         assert_eq!(made, made_later, "{device}: bind groups");
     }
+}
+
+#[test]
+fn gradient_checkpointing_holds_one_input_for_each_layer() {
+    let _alone = alone();
+    let config = Qwen3Config::small(64, 32, 8, (4, 2, 8), 96);
+    let batch = Batch::pack(&(0..16).map(example).collect::<Vec<_>>()).expect("packs");
+    let held = |on: bool| {
+        let mut model = Qwen3::random(config.clone(), &Device::Cpu, 1).expect("model");
+        model.set_gradient_checkpointing(on);
+        let (tape, before) = (Tape::new(), Device::Cpu.memory().0);
+        let mut context = Packed::new(batch.segments.clone());
+        let ids: Vec<u32> = batch.ids.iter().map(|id| id % 64).collect();
+        let hidden = model.hidden(&tape, &ids, &mut context).expect("runs");
+        let held = Device::Cpu.memory().0 - before;
+        drop((tape, hidden));
+        held
+    };
+    let (plain, checkpointed) = (held(false), held(true));
+    assert!(checkpointed * 6 < plain, "{checkpointed} bytes with, {plain} without");
 }
 
 #[test]

@@ -2,7 +2,9 @@
 //! is differentiated lives in `ops`.
 
 mod param;
+mod recompute;
 mod tape;
 
 pub use param::{Param, ParamId};
+pub use recompute::recompute;
 pub use tape::{Backward, Gradients, Tape, Var};

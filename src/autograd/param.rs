@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ParamId(u64);
 
-/// A named trainable tensor. The name is the one it has in a checkpoint.
-#[derive(Debug)]
+/// A named trainable tensor. The name is the one it has in a checkpoint. A clone is the same parameter: gradients of both are
+/// one.
+#[derive(Debug, Clone)]
 pub struct Param {
     id: ParamId,
     /// Name in checkpoints, as in `model.layers.0.mlp.up_proj.weight`.

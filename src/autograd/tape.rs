@@ -60,6 +60,11 @@ impl Tape {
         Tape { inference: true, ..Tape::default() }
     }
 
+    /// True unless it is an inference tape.
+    pub fn records(&self) -> bool {
+        !self.inference
+    }
+
     /// A value no gradient flows to.
     pub fn constant(&self, tensor: Tensor) -> Var {
         Var { tensor, node: None }

@@ -5,5 +5,5 @@ mod model;
 mod preset;
 
 pub use kernels::{KernelBench, KernelReport, bench_kernels};
-pub use model::{ModelReport, bench_model};
+pub use model::{ModelBench, ModelReport, bench_model};
 pub use preset::Preset;

@@ -22,8 +22,7 @@ pub struct ModelReport {
     /// Device and driver.
     device: (String, String),
     preset: Preset,
-    /// What prompts and sampling read them in.
-    weights: Dtype,
+    how: ModelBench,
     /// Weights.
     pub parameters: usize,
     /// Tokens of forward, backward and AdamW per second.
@@ -44,14 +43,24 @@ pub struct ModelReport {
 const WARM_UP: usize = 2;
 const STEPS: usize = 5;
 
-/// Measures a model with random weights on random tokens; they are stored as `weights` for prompts and sampling.
+/// How a model is run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ModelBench {
+    /// What prompts and sampling read weights in; training keeps f32.
+    pub weights: Dtype,
+    /// Of training; see [`Qwen3::set_gradient_checkpointing`].
+    pub gradient_checkpointing: bool,
+}
+
+/// Measures a model with random weights on random tokens.
 ///
 /// Errors: `Kernel`, as out of memory.
-pub fn bench_model(device: &Device, preset: Preset, load: Load, weights: Dtype) -> Result<ModelReport> {
+pub fn bench_model(device: &Device, preset: Preset, load: Load, how: &ModelBench) -> Result<ModelReport> {
     let mut model = Qwen3::random(preset.config(), device, 1)?;
     let parameters = model.config().parameters();
+    model.set_gradient_checkpointing(how.gradient_checkpointing);
     let training = train(&mut model, load)?;
-    let model = model.store(weights)?;
+    let model = model.store(how.weights)?;
     let prompts: Vec<Vec<u32>> = (0..load.samples).map(|i| tokens(&model, i as u64, load.prompt)).collect();
     let prefill = median(|| {
         let segments = Segments::packed(&vec![load.prompt; load.samples])?;
@@ -72,7 +81,7 @@ pub fn bench_model(device: &Device, preset: Preset, load: Load, weights: Dtype) 
     Ok(ModelReport {
         device: (device.to_string(), driver(device)),
         preset,
-        weights,
+        how: *how,
         parameters,
         train_tokens_per_s: (load.batch * load.length) as f64 / training.seconds,
         prefill_tokens_per_s: (load.samples * load.prompt) as f64 / prefill,
@@ -139,7 +148,8 @@ impl ModelReport {
             "device": self.device.0,
             "driver": self.device.1,
             "preset": self.preset.name(),
-            "weights": self.weights.name(),
+            "weights": self.how.weights.name(),
+            "gradient_checkpointing": self.how.gradient_checkpointing,
             "parameters": self.parameters,
             "train_tokens_per_s": self.train_tokens_per_s,
             "prefill_tokens_per_s": self.prefill_tokens_per_s,

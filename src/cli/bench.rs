@@ -1,7 +1,7 @@
 //! `gr2 bench`: kernels, or a model.
 
 use super::args::{DeviceArgs, WeightsArg};
-use crate::bench::{KernelBench, Preset, bench_kernels, bench_model};
+use crate::bench::{KernelBench, ModelBench, Preset, bench_kernels, bench_model};
 use crate::error::Result;
 use clap::Subcommand;
 
@@ -45,6 +45,9 @@ struct ModelArgs {
     /// Sequences sampled side by side, instead of the preset's.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     samples: Option<u32>,
+    /// Keeps of every layer its input only in training, and computes the rest again on the way back.
+    #[arg(long)]
+    gradient_checkpointing: bool,
     /// What weights are stored in for prompts and sampling; training keeps f32.
     #[arg(long, value_enum, default_value = "f32")]
     weights: WeightsArg,
@@ -81,7 +84,8 @@ impl ModelArgs {
         let device = self.device.open()?;
         let mut load = self.preset.load();
         load.samples = self.samples.map_or(load.samples, |n| n as usize);
-        let report = bench_model(&device, self.preset, load, self.weights.into())?;
+        let options = ModelBench { weights: self.weights.into(), gradient_checkpointing: self.gradient_checkpointing };
+        let report = bench_model(&device, self.preset, load, &options)?;
         println!("{} on {device}, {:.1} M parameters", self.preset.name(), report.parameters as f64 / 1e6);
         println!("training   {:>10.0} tokens/s", report.train_tokens_per_s);
         println!("prompts    {:>10.0} tokens/s", report.prefill_tokens_per_s);

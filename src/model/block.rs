@@ -1,15 +1,15 @@
 //! One layer of the transformer.
 
 use super::Qwen3Config;
-use crate::autograd::{Param, Tape, Var};
+use crate::autograd::{Param, Tape, Var, recompute};
 use crate::error::Result;
-use crate::nn::{AttentionShape, Context, Linear, RmsNorm, SelfAttention, SwiGlu};
+use crate::nn::{AttentionShape, Context, Linear, Packed, RmsNorm, SelfAttention, SwiGlu};
 use crate::ops;
 use crate::ops::Rotation;
 use crate::tensor::{Shape, Tensor};
 
 /// `h = x + attention(norm(x)); y = h + mlp(norm(h))`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Block {
     index: usize,
     input_norm: RmsNorm,
@@ -85,6 +85,26 @@ impl Block {
         Ok(Stream { sum: h, branch: Some(context.residual(tape, m)?) })
     }
 
+    /// [`Self::forward`] that keeps nothing but its input for the way back, where it is run again in `context_again`.
+    pub(super) fn forward_checkpointed(
+        &self,
+        tape: &Tape,
+        x: Stream,
+        rope: &Rotation,
+        (context, context_again): (&mut dyn Context, Packed),
+        rows: Option<&[u32]>,
+    ) -> Result<Stream> {
+        let (x, off) = (x.whole(tape)?, Tape::inference());
+        let y = self.forward(&off, Stream::new(off.constant(x.tensor().clone())), rope, context, rows)?.whole(&off)?;
+        let (block, rope, rows) = (self.clone(), rope.clone(), rows.map(<[u32]>::to_vec));
+        let again = move |tape: &Tape, inputs: &[Var]| {
+            let (x, mut context) = (Stream::new(inputs[0].clone()), context_again.clone());
+            block.forward(tape, x, &rope, &mut context, rows.as_deref())?.whole(tape)
+        };
+        let params = self.params().cloned().collect();
+        Ok(Stream::new(recompute(tape, y.tensor().clone(), &[&x], params, again)))
+    }
+
     /// Its parameters.
     pub fn params(&self) -> impl Iterator<Item = &Param> {
         let norms = [&self.input_norm.weight, &self.post_norm.weight];
@@ -109,6 +129,14 @@ impl Stream {
     /// The stream before the first layer.
     pub(super) fn new(x: Var) -> Stream {
         Stream { sum: x, branch: None }
+    }
+
+    /// The whole sum.
+    fn whole(self, tape: &Tape) -> Result<Var> {
+        match self.branch {
+            Some(branch) => ops::add(tape, &self.sum, &branch),
+            None => Ok(self.sum),
+        }
     }
 
     /// The whole sum, and `norm` of it.

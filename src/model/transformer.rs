@@ -21,6 +21,7 @@ pub struct Qwen3 {
     /// `None` if the head is the embedding.
     head: Option<Param>,
     rope: RopeTable,
+    gradient_checkpointing: bool,
 }
 
 impl Qwen3 {
@@ -43,7 +44,7 @@ impl Qwen3 {
         let blocks = (0..config.num_hidden_layers).map(|i| Block::build(&config, i, weight)).collect::<Result<_>>()?;
         // norms are in the dtype of the activations
         let rope = RopeTable::new(device, config.head_dim, config.rope_theta, norm.weight.value.dtype())?;
-        Ok(Qwen3 { config, device: device.clone(), embedding, blocks, norm, head, rope })
+        Ok(Qwen3 { config, device: device.clone(), embedding, blocks, norm, head, rope, gradient_checkpointing: false })
     }
 
     /// Fresh weights: normal with the config's `initializer_range`, norms one.
@@ -114,9 +115,19 @@ impl Qwen3 {
         let mut x = Stream::new(self.embedding.forward(tape, ids)?);
         for (i, block) in self.blocks.iter().enumerate() {
             let rows = rows.filter(|_| i + 1 == self.blocks.len());
-            x = block.forward(tape, x, &rope, context, rows)?;
+            let checkpointed = self.gradient_checkpointing && tape.records();
+            x = match checkpointed.then(|| context.again()).flatten() {
+                Some(again) => block.forward_checkpointed(tape, x, &rope, (context, again), rows)?,
+                None => block.forward(tape, x, &rope, context, rows)?,
+            };
         }
         Ok(x.normed(tape, &self.norm)?.1)
+    }
+
+    /// Whether training keeps of every layer its input only and computes the rest again on the way back: a third more work, and
+    /// memory for the activations of one layer instead of all.
+    pub fn set_gradient_checkpointing(&mut self, on: bool) {
+        self.gradient_checkpointing = on;
     }
 
     /// The output head (V, C): the embedding if they are tied.
@@ -168,8 +179,31 @@ impl Qwen3 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::Packed;
+    use crate::nn::{Dropout, Packed};
     use gr2_kernels::Segments;
+
+    #[test]
+    fn gradient_checkpointing_changes_no_gradient() {
+        let model = Qwen3::random(Qwen3Config::small(11, 8, 3, (2, 1, 4), 12), &Device::Cpu, 3).unwrap();
+        let mut model = model.convert(Dtype::F64, &Device::Cpu).unwrap();
+        let (ids, rows) = ([1, 5, 2, 7, 10, 0], [5, 1, 2]);
+        let mut run = |on: bool| {
+            model.set_gradient_checkpointing(on);
+            let tape = Tape::new();
+            let context = Packed::new(Segments::packed(&[4, 2]).unwrap());
+            let mut context = context.with_dropout(Some(Dropout { p: 0.3, seed: 9 }));
+            let hidden = model.hidden_of(&tape, &ids, &rows, &mut context).unwrap();
+            let seed: Vec<f64> = (0..hidden.tensor().shape().len()).map(|i| (i as f64).sin()).collect();
+            let seed = Tensor::from_f64(&Device::Cpu, Dtype::F64, &seed, hidden.tensor().shape().clone()).unwrap();
+            let found = hidden.tensor().to_f64().unwrap();
+            let mut gradients = tape.backward(&[(&hidden, seed)]).unwrap();
+            let of = |p: &&Param| gradients.take(p).map(|g| g.to_f64().unwrap());
+            (found, model.params().iter().map(of).collect::<Option<Vec<_>>>().expect("a gradient for every parameter"))
+        };
+        let (plain, checkpointed) = (run(false), run(true));
+        assert_eq!(plain, checkpointed);
+        assert!(plain.1.iter().all(|gradient| gradient.iter().any(|x| *x != 0.0)));
+    }
 
     #[test]
     fn hidden_of_some_rows_is_those_rows_and_their_gradients() {

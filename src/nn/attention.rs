@@ -21,6 +21,11 @@ pub trait Context {
     fn residual(&mut self, _tape: &Tape, branch: Var) -> Result<Var> {
         Ok(branch)
     }
+
+    /// A context that gives the same from here on once more, for gradient checkpointing; none if a pass leaves traces.
+    fn again(&self) -> Option<Packed> {
+        None
+    }
 }
 
 /// Dropout of residual branches.
@@ -34,6 +39,7 @@ pub struct Dropout {
 
 /// Sequences packed one after the other, as in training: every token sees its own sequence up to itself, and the
 /// prefix its sequence shares.
+#[derive(Clone)]
 pub struct Packed {
     segments: Segments,
     positions: Vec<u32>,
@@ -66,6 +72,10 @@ impl Context for Packed {
         dropout.seed = dropout.seed.wrapping_add(1);
         ops::dropout(tape, &branch, dropout.p, dropout.seed)
     }
+
+    fn again(&self) -> Option<Packed> {
+        Some(self.clone())
+    }
 }
 
 /// Head counts and width.
@@ -80,7 +90,7 @@ pub struct AttentionShape {
 }
 
 /// `o(attention(rope(norm(q(x))), rope(norm(k(x))), v(x)))`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct SelfAttention {
     /// Head counts and width.
     pub shape: AttentionShape,

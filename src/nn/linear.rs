@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::ops;
 
 /// `y = x Wᵀ (+ b)`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Linear {
     /// W (out, in).
     pub weight: Param,
@@ -44,7 +44,7 @@ impl Linear {
 }
 
 /// Rows of a table by id.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Embedding {
     /// The table (V, C).
     pub weight: Param,

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::ops;
 
 /// `y = x / √(mean(x²) + ε) · w` along the last dimension.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RmsNorm {
     /// w (C).
     pub weight: Param,

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::ops;
 
 /// `y = down(silu(gate(x)) · up(x))`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct SwiGlu {
     /// (F, C).
     pub gate: Linear,

@@ -55,6 +55,9 @@ pub struct DapoConfig {
     pub overlong: Overlong,
     /// Added to the standard deviation of a group.
     pub adv_eps: f32,
+    /// Keeps of every layer its input only, and computes the rest again on the way back: less memory, a third more work.
+    #[serde(skip_serializing_if = "std::ops::Not::not")] // runs from before it existed keep their keys
+    pub gradient_checkpointing: bool,
     /// AdamW's constants.
     pub optimizer: AdamWConfig,
     /// Steps between measurements on the validation slates; 0: never. The best policy measured is the result.
@@ -90,6 +93,7 @@ impl Default for DapoConfig {
             clip: Clip::default(),
             overlong: Overlong { max_length: 256, buffer: 64, factor: 1.0 },
             adv_eps: ADV_EPS,
+            gradient_checkpointing: false,
             optimizer: AdamWConfig { weight_decay: 0.0, beta2: 0.99, ..AdamWConfig::default() },
             validate_every: 20,
             validate_slates: 200,

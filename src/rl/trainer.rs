@@ -110,6 +110,7 @@ impl DapoTrainer<'_> {
         let log = self.directory.join("metrics.jsonl");
         let validation = self.directory.join("validation.jsonl");
         files::recover_directory(&best)?;
+        self.model.set_gradient_checkpointing(self.config.gradient_checkpointing);
         let mut optimizer = Optimizer::new(self.config.optimizer, &self.model.params())?;
         let restored = restore(&checkpoint, self.model, &mut optimizer)?;
         let fresh = restored.is_none();

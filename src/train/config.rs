@@ -26,6 +26,9 @@ pub struct TrainConfig {
     pub lr_floor: f64,
     /// Probability of dropout on what a layer adds to the residual stream. 0: Qwen3.
     pub dropout: f32,
+    /// Keeps of every layer its input only, and computes the rest again on the way back: less memory, a third more work.
+    #[serde(skip_serializing_if = "std::ops::Not::not")] // runs from before it existed keep their keys
+    pub gradient_checkpointing: bool,
     /// AdamW's constants.
     pub optimizer: AdamWConfig,
     /// Seconds between checkpoints.
@@ -46,6 +49,7 @@ impl Default for TrainConfig {
             decay: Decay::Cosine,
             lr_floor: 0.1,
             dropout: 0.0,
+            gradient_checkpointing: false,
             optimizer: AdamWConfig::default(),
             checkpoint_seconds: 60,
             max_skipped: 10,

@@ -90,6 +90,7 @@ impl Trainer<'_> {
         std::fs::create_dir_all(self.directory).map_err(Error::io(self.directory))?;
         let checkpoint = self.directory.join("checkpoint");
         let metrics = self.directory.join("metrics.jsonl");
+        self.model.set_gradient_checkpointing(self.config.gradient_checkpointing);
         let mut optimizer = Optimizer::new(self.config.optimizer, &self.model.params())?;
         let mut cursor = restore(&checkpoint, self.model, &mut optimizer)?.unwrap_or_default();
         files::retain_jsonl(&metrics, |line| line["step"].as_u64().is_some_and(|s| s <= cursor.step))?;
