@@ -25,6 +25,8 @@ pub struct ModelReport {
     how: ModelBench,
     /// Weights.
     pub parameters: usize,
+    /// Seconds of the first training step: what compiling the kernels adds is most of it on a GPU.
+    pub cold_start_s: f64,
     /// Tokens of forward, backward and AdamW per second.
     pub train_tokens_per_s: f64,
     /// Prompt tokens per second.
@@ -83,6 +85,7 @@ pub fn bench_model(device: &Device, preset: Preset, load: Load, how: &ModelBench
         preset,
         how: *how,
         parameters,
+        cold_start_s: training.first,
         train_tokens_per_s: (load.batch * load.length) as f64 / training.seconds,
         prefill_tokens_per_s: (load.samples * load.prompt) as f64 / prefill,
         sample_tokens_per_s: (load.samples * load.new_tokens) as f64 / sampling,
@@ -93,6 +96,7 @@ pub fn bench_model(device: &Device, preset: Preset, load: Load, how: &ModelBench
 }
 
 struct Training {
+    first: f64,
     seconds: f64,
     dispatches: u64,
     cpu_us_per_dispatch: Option<f64>,
@@ -107,7 +111,7 @@ fn train(model: &mut Qwen3, load: Load) -> Result<Training> {
         .collect();
     let batch = Batch::pack(&examples)?;
     let before = device.counters();
-    let mut host = 0.0;
+    let (mut host, mut first) = (0.0, None);
     let seconds = median(|| {
         let (start, waited) = (Instant::now(), device.counters().waited);
         let (_, mut gradients) = loss_and_gradients(model, &batch, None, optimizer.loss_scale().factor())?;
@@ -115,11 +119,12 @@ fn train(model: &mut Qwen3, load: Load) -> Result<Training> {
         drop(gradients);
         device.synchronize()?;
         host = (start.elapsed() - (device.counters().waited - waited)).as_secs_f64();
+        first.get_or_insert(start.elapsed().as_secs_f64());
         Ok(())
     })?;
     let dispatches = (device.counters().dispatches - before.dispatches) / (WARM_UP + STEPS) as u64;
     let cpu_us_per_dispatch = (dispatches > 0).then(|| host * 1e6 / dispatches as f64);
-    Ok(Training { seconds, dispatches, cpu_us_per_dispatch })
+    Ok(Training { first: first.expect("invariant: steps were run"), seconds, dispatches, cpu_us_per_dispatch })
 }
 
 fn tokens(model: &Qwen3, number: u64, n: usize) -> Vec<u32> {
@@ -151,6 +156,7 @@ impl ModelReport {
             "weights": self.how.weights.name(),
             "gradient_checkpointing": self.how.gradient_checkpointing,
             "parameters": self.parameters,
+            "cold_start_s": self.cold_start_s,
             "train_tokens_per_s": self.train_tokens_per_s,
             "prefill_tokens_per_s": self.prefill_tokens_per_s,
             "sample_tokens_per_s": self.sample_tokens_per_s,

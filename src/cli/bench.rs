@@ -87,6 +87,7 @@ impl ModelArgs {
         let options = ModelBench { weights: self.weights.into(), gradient_checkpointing: self.gradient_checkpointing };
         let report = bench_model(&device, self.preset, load, &options)?;
         println!("{} on {device}, {:.1} M parameters", self.preset.name(), report.parameters as f64 / 1e6);
+        println!("first step {:>10.2} s", report.cold_start_s);
         println!("training   {:>10.0} tokens/s", report.train_tokens_per_s);
         println!("prompts    {:>10.0} tokens/s", report.prefill_tokens_per_s);
         println!("sampling   {:>10.0} tokens/s", report.sample_tokens_per_s);

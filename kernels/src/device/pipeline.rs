@@ -86,9 +86,12 @@ pub(super) struct Compiled {
 #[derive(Default)]
 pub(super) struct Pipelines {
     compiled: HashMap<usize, Arc<Compiled>>,
-    bind_groups: HashMap<(usize, Vec<u64>), wgpu::BindGroup>,
+    /// By the kernel, and the memory, first byte and length of each binding.
+    bind_groups: HashMap<Box<[u64]>, wgpu::BindGroup>,
 }
 
+/// Bindings of a kernel at most: WebGPU's default limit of storage buffers.
+const MOST_BINDINGS: usize = 8;
 /// Bind groups kept before the cache starts over; a training step of a large model uses a few thousand.
 const BIND_GROUPS: usize = 16_384;
 
@@ -155,31 +158,36 @@ impl Gpu {
     }
 
     pub(super) fn bind_group(&self, kernel: &'static Kernel, compiled: &Compiled, binds: &[Bind]) -> wgpu::BindGroup {
-        let key: Vec<u64> = binds.iter().flat_map(|b| [b.memory.id, b.offset, b.bytes]).collect();
+        let mut key = [0; 1 + 3 * MOST_BINDINGS];
+        let fields = binds.iter().flat_map(|b| [b.memory.id, b.offset, b.bytes]);
+        key.iter_mut().zip(std::iter::once(kernel.id() as u64).chain(fields)).for_each(|(key, field)| *key = field);
+        let key = &key[..1 + 3 * binds.len()];
         let mut pipelines = lock(&self.0.pipelines);
+        if let Some(found) = pipelines.bind_groups.get(key) {
+            return found.clone();
+        }
         if pipelines.bind_groups.len() >= BIND_GROUPS {
             pipelines.bind_groups.clear();
         }
-        let build = || {
-            self.0.bind_groups.fetch_add(1, Ordering::Relaxed);
-            let entries: Vec<_> = (0u32..)
-                .zip(binds)
-                .map(|(binding, b)| wgpu::BindGroupEntry {
-                    binding,
-                    resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                        buffer: &b.memory.buffer,
-                        offset: b.offset,
-                        // an empty operand still needs a legal binding; its kernel reads nothing of it
-                        size: std::num::NonZeroU64::new(b.bytes.max(4)),
-                    }),
-                })
-                .collect();
-            self.0.device.create_bind_group(&wgpu::BindGroupDescriptor {
-                label: Some(kernel.name),
-                layout: &compiled.layout,
-                entries: &entries,
+        self.0.bind_groups.fetch_add(1, Ordering::Relaxed);
+        let entries: Vec<_> = (0u32..)
+            .zip(binds)
+            .map(|(binding, b)| wgpu::BindGroupEntry {
+                binding,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer: &b.memory.buffer,
+                    offset: b.offset,
+                    // an empty operand still needs a legal binding; its kernel reads nothing of it
+                    size: std::num::NonZeroU64::new(b.bytes.max(4)),
+                }),
             })
-        };
-        pipelines.bind_groups.entry((kernel.id(), key)).or_insert_with(build).clone()
+            .collect();
+        let made = self.0.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(kernel.name),
+            layout: &compiled.layout,
+            entries: &entries,
+        });
+        pipelines.bind_groups.insert(key.into(), made.clone());
+        made
     }
 }

@@ -100,20 +100,24 @@ impl Gpu {
         if let Some(long) = binds.iter().find(|b| b.bytes > limit) {
             return Err(Error::Binding { op, bytes: long.bytes, limit });
         }
-        let aligned = self.align(op, kernel, binds)?;
-        let binds: Vec<Bind> = binds
-            .iter()
-            .zip(&aligned)
-            .map(|(bind, copy)| match copy {
+        if binds.iter().any(|bind| !self.aligned(bind.offset)) {
+            let copies = self.align(op, kernel, binds)?;
+            let aligned = binds.iter().zip(&copies).map(|(bind, copy)| match copy {
                 Some(memory) => Bind { memory, offset: 0, bytes: bind.bytes },
                 None => *bind,
-            })
-            .collect();
+            });
+            return self.record(kernel, &aligned.collect::<Vec<Bind>>(), params, groups);
+        }
+        self.record(kernel, binds, params, groups)
+    }
+
+    /// [`Self::run`] for operands that are checked and can be bound where they lie.
+    fn record<P: bytemuck::Pod>(&self, kernel: &'static Kernel, binds: &[Bind], params: &P, groups: u64) -> Result<()> {
         let compiled = self.compiled(kernel)?;
-        let bind_group = self.bind_group(kernel, &compiled, &binds);
+        let bind_group = self.bind_group(kernel, &compiled, binds);
         let (x, y) = fold(groups);
         let mut stream = lock(&self.0.stream);
-        let pass = stream.pass_for(self, op);
+        let pass = stream.pass_for(self, kernel.name);
         pass.set_pipeline(&compiled.pipeline);
         pass.set_bind_group(0, &bind_group, &[]);
         pass.set_immediates(0, bytemuck::bytes_of(params));
