@@ -121,7 +121,8 @@ struct Cover {
 impl Cover {
     fn new(op: &'static str, gpu: &Gpu, x: &Operands, limit: u64) -> Result<Cover> {
         let (heads, tokens) = (x.heads, x.segments.tokens());
-        let fit = |tokens: usize, width: usize| limit.min(tokens.saturating_mul(width * 4) as u64);
+        // pieces are of 64 tokens at least, few enough for heads of 256 that share their keys with 31 others
+        let fit = |tokens: usize, width: usize| limit.min(tokens.max(64).saturating_mul(width * 4) as u64);
         let most = longest(gpu, heads.dim);
         Ok(Cover {
             plan: x.segments.plan(gpu, 4 * TY.on(gpu))?,

@@ -52,7 +52,8 @@ fn longest(gpu: &Gpu, rows: &DecodeRows, dim: usize) -> Option<usize> {
     let lanes = WIDTH.on(gpu);
     // of a lane for as many tokens as there are lanes: a score, and its columns of the output
     let turns = dim + dim.min(COLUMNS).div_ceil(lanes) * (lanes + 1) + 1;
-    let most = (gpu.turns() / 2 / turns).saturating_mul(lanes);
+    // pieces are of 64 tokens at least
+    let most = (gpu.turns() / 2 / turns).saturating_mul(lanes).max(64);
     let fits = rows.list.iter().all(|r| r.prompt_len.max(r.suffix_len) as usize <= most);
     (!fits).then_some(most)
 }
