@@ -156,7 +156,8 @@ impl Buffer {
                 let start = ((self.offset - before) * size_of::<T>()) as u64;
                 memory.gpu().download("download", memory, start, bytemuck::cast_slice_mut(&mut out))?;
                 out.truncate(before + self.len);
-                Ok(if before > 0 { out.split_off(before) } else { out })
+                out.drain(..before);
+                Ok(out)
             }
         }
     }

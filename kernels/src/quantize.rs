@@ -3,7 +3,7 @@
 
 use crate::REDUCE_WIDTH;
 use crate::buffer::{Buffer, Dtype, Float};
-use crate::device::{Access, Device, Kernel, REDUCE, split_rows};
+use crate::device::{Access, Device, Kernel, REDUCE, limit_of_rows, split_rows};
 use crate::error::{Error, Result};
 use crate::profile;
 use crate::segment::{self, Groups};
@@ -58,8 +58,8 @@ pub fn nearest(x: &Buffer, codes: &Buffer, rows: usize, width: usize) -> Result<
         Device::Gpu(gpu) => {
             x.expect_dtype(OP, "x", Dtype::F32)?;
             // so many codes that a lane's share of them stays within the turns of the adapter's loops
-            let most = (gpu.turns() / (width + 2)).saturating_mul(REDUCE_WIDTH.on(gpu)).max(64);
-            let code_limit = gpu.max_binding().min(most.saturating_mul(width * 4) as u64);
+            let most = (gpu.turns() / (width + 2)).saturating_mul(REDUCE_WIDTH.on(gpu));
+            let code_limit = limit_of_rows(gpu.max_binding(), most, width * 4);
             for r in split_rows(OP, rows, &[width * 4], gpu.max_binding())? {
                 for n in split_rows(OP, codes.len() / width, &[width * 4], code_limit)? {
                     let params = Params {

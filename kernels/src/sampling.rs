@@ -1,7 +1,7 @@
 //! One token per row of logits: the largest, or one drawn by inverse transform. Only tokens leave the device.
 
 use crate::buffer::{Buffer, Dtype};
-use crate::device::{Access, Constant, Device, Kernel, REDUCE, split_rows};
+use crate::device::{Access, Device, Kernel, REDUCE, split_rows};
 use crate::error::{Error, Result};
 use crate::profile;
 use crate::{REDUCE_WIDTH, parallel};
@@ -12,34 +12,15 @@ const SOURCES: &[&str] = &[
     include_str!("../../shaders/common/best.wgsl"),
     include_str!("../../shaders/sampling.wgsl"),
 ];
-const CONSTANTS: &[Constant] = &[REDUCE_WIDTH];
 
-pub(crate) static ARGMAX: Kernel = Kernel {
-    name: "sampling.argmax",
-    sources: SOURCES,
-    entry: "argmax",
-    bindings: &[Access::Read, Access::Write],
-    constants: CONSTANTS,
-    params: size_of::<Params>(),
-};
+const fn kernel(name: &'static str, entry: &'static str, bindings: &'static [Access]) -> Kernel {
+    Kernel { name, sources: SOURCES, entry, bindings, constants: &[REDUCE_WIDTH], params: size_of::<Params>() }
+}
 
-pub(crate) static MEASURE: Kernel = Kernel {
-    name: "sampling.measure",
-    sources: SOURCES,
-    entry: "measure",
-    bindings: &[Access::Read, Access::Write],
-    constants: CONSTANTS,
-    params: size_of::<Params>(),
-};
-
-pub(crate) static SAMPLE: Kernel = Kernel {
-    name: "sampling.sample",
-    sources: SOURCES,
-    entry: "sample",
-    bindings: &[Access::Read, Access::Read, Access::Write, Access::Write, Access::Read],
-    constants: CONSTANTS,
-    params: size_of::<Params>(),
-};
+use Access::{Read, Write};
+pub(crate) static ARGMAX: Kernel = kernel("sampling.argmax", "argmax", &[Read, Write]);
+pub(crate) static MEASURE: Kernel = kernel("sampling.measure", "measure", &[Read, Write]);
+pub(crate) static SAMPLE: Kernel = kernel("sampling.sample", "sample", &[Read, Read, Write, Write, Read]);
 
 /// Logits of a lane in a span: `TURNS` of the shader.
 const TURNS: usize = 16;

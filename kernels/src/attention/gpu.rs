@@ -7,7 +7,7 @@
 use super::segments::Plan;
 use super::{Attended, Gradients, Operands};
 use crate::buffer::{Bind, Buffer, Dtype};
-use crate::device::{Access, Constant, Gpu, Kernel, split_rows};
+use crate::device::{Access, Constant, Gpu, Kernel, limit_of_rows, split_rows};
 use crate::error::Result;
 use std::ops::Range;
 
@@ -121,19 +121,15 @@ struct Cover {
 impl Cover {
     fn new(op: &'static str, gpu: &Gpu, x: &Operands, limit: u64) -> Result<Cover> {
         let (heads, tokens) = (x.heads, x.segments.tokens());
-        // pieces are of 64 tokens at least, few enough for heads of 256 that share their keys with 31 others
-        let fit = |tokens: usize, width: usize| limit.min(tokens.max(64).saturating_mul(width * 4) as u64);
+        // the least piece, of 64 tokens, is few enough for heads of 256 that share their keys with 31 others
         let most = longest(gpu, heads.dim);
+        let query_limit = limit_of_rows(limit, most / heads.group(), heads.q_width() * 4);
+        let key_limit = limit_of_rows(limit, most, heads.kv_width() * 4);
         Ok(Cover {
             plan: x.segments.plan(gpu, 4 * TY.on(gpu))?,
             // a query row is bound as q, out or dout, and as its two statistics; its keys see it once for each head
-            queries: split_rows(
-                op,
-                tokens,
-                &[heads.q_width() * 4, heads.query * 8],
-                fit(most / heads.group(), heads.q_width()),
-            )?,
-            keys: split_rows(op, tokens, &[heads.kv_width() * 4], fit(most, heads.kv_width()))?,
+            queries: split_rows(op, tokens, &[heads.q_width() * 4, heads.query * 8], query_limit)?,
+            keys: split_rows(op, tokens, &[heads.kv_width() * 4], key_limit)?,
             // descending: the dispatch of the first columns writes the log-sum-exp that the others still read
             columns: (0..heads.dim).step_by(8 * TX.on(gpu)).rev().collect(),
         })

@@ -5,7 +5,7 @@
 use super::split;
 use super::{DecodeDims, DecodeRows};
 use crate::buffer::{Buffer, Dtype};
-use crate::device::{Access, Constant, Gpu, Kernel, REDUCE, split_rows};
+use crate::device::{Access, Constant, Gpu, Kernel, REDUCE, limit_of_rows, split_rows};
 use crate::error::Result;
 
 const WIDTH: Constant = Constant { name: "WG", wide: 64.0, small: 8.0 };
@@ -52,8 +52,7 @@ fn longest(gpu: &Gpu, rows: &DecodeRows, dim: usize) -> Option<usize> {
     let lanes = WIDTH.on(gpu);
     // of a lane for as many tokens as there are lanes: a score, and its columns of the output
     let turns = dim + dim.min(COLUMNS).div_ceil(lanes) * (lanes + 1) + 1;
-    // pieces are of 64 tokens at least
-    let most = (gpu.turns() / 2 / turns).saturating_mul(lanes).max(64);
+    let most = (gpu.turns() / 2 / turns).saturating_mul(lanes);
     let fits = rows.list.iter().all(|r| r.prompt_len.max(r.suffix_len) as usize <= most);
     (!fits).then_some(most)
 }
@@ -77,7 +76,7 @@ pub(super) fn decode(
     })?;
     let lse = Buffer::uninit(q.device(), OP, Dtype::F32, count * heads.query)?;
     let (width, kv_width) = (heads.q_width(), heads.kv_width());
-    let key_limit = longest(gpu, rows, heads.dim).map_or(limit, |tokens| limit.min((tokens * kv_width * 4) as u64));
+    let key_limit = longest(gpu, rows, heads.dim).map_or(limit, |most| limit_of_rows(limit, most, kv_width * 4));
     for r in split_rows(OP, count, &[width * 4, 16], limit)? {
         let mut accumulate = 0;
         for part in &parts {

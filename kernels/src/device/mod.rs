@@ -116,6 +116,11 @@ impl std::fmt::Display for Device {
     }
 }
 
+/// `limit`, or what `most` rows of `row_bytes` take if that is less: for [`split_rows`], whose pieces are of 64 rows at least.
+pub(crate) fn limit_of_rows(limit: u64, most: usize, row_bytes: usize) -> u64 {
+    limit.min(most.max(64).saturating_mul(row_bytes) as u64)
+}
+
 /// Splits `rows` so that a piece of every operand (`row_bytes` each) fits one binding of at most `limit` bytes; pieces
 /// start at multiples of 64 rows, which keeps 4-byte rows aligned to 256 bytes.
 ///
