@@ -1,5 +1,5 @@
 //! Weights of two bytes: what products and lookups make of them where they lie. They are read, never written, by kernels, and
-//! sums are f32: half the memory of f32, and half the time where memory is what a kernel waits for.
+//! sums are f32: half the memory of f32, and half the bytes to read.
 
 use crate::buffer::{Buffer, Dtype};
 use crate::device::Device;

@@ -48,7 +48,7 @@ pub(super) struct GenerateArgs {
     /// Prints one JSON line: `{"tokens": [new ids], "text": …}`.
     #[arg(long)]
     json: bool,
-    /// What weights are stored in: f16 and bf16 take half the memory and half the time to read.
+    /// What weights are stored in: f16 and bf16 take half the memory.
     #[arg(long, value_enum, default_value = "f32")]
     weights: WeightsArg,
     #[command(flatten)]

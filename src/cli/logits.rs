@@ -21,7 +21,7 @@ pub(super) struct LogitsArgs {
     /// File to write: tensor `logits`, f32, (T, V).
     #[arg(long)]
     out: PathBuf,
-    /// What weights are stored in: f16 and bf16 take half the memory and half the time to read.
+    /// What weights are stored in: f16 and bf16 take half the memory.
     #[arg(long, value_enum, default_value = "f32")]
     weights: WeightsArg,
     #[command(flatten)]

@@ -66,8 +66,8 @@ impl Qwen3 {
         })
     }
 
-    /// Stores tables and projections as `weights`, which halves their memory and the time of every generated token. Nothing
-    /// else changes: sums, activations and norms stay f32. A model in f16 or bf16 cannot be trained.
+    /// Stores tables and projections as `weights`: in f16 and bf16 they take half the memory. Nothing else changes: sums,
+    /// activations and norms stay f32. A model in f16 or bf16 cannot be trained.
     ///
     /// Errors: `Kernel` for a weight that f16 cannot hold.
     pub fn store(mut self, weights: Dtype) -> Result<Qwen3> {
