@@ -1,5 +1,5 @@
-// slots: moves runs of tokens between buffers of slots, (slots, capacity, width).
-//   source, result   f32     one workgroup per (run, token)
+// slots: moves runs of tokens between buffers of slots, (slots, capacity, width): keys and values alike.
+//   source_k, result_k, source_v, result_v   f32     one workgroup per (run, token)
 //   table  (runs, 4) u32: source slot and position, result slot and position of each run's first token
 //   The bound spans are tokens [p.from_lo, p.from_hi) and [p.to_lo, p.to_hi) of their buffers; others are left.
 //   uses   common/grid.wgsl
@@ -12,9 +12,11 @@ var<immediate> p: Params;
 
 override WG: u32 = 64u;
 
-@group(0) @binding(0) var<storage, read> source: array<f32>;
-@group(0) @binding(1) var<storage, read> table: array<u32>;
-@group(0) @binding(2) var<storage, read_write> result: array<f32>;
+@group(0) @binding(0) var<storage, read> table: array<u32>;
+@group(0) @binding(1) var<storage, read> source_k: array<f32>;
+@group(0) @binding(2) var<storage, read_write> result_k: array<f32>;
+@group(0) @binding(3) var<storage, read> source_v: array<f32>;
+@group(0) @binding(4) var<storage, read_write> result_v: array<f32>;
 
 @compute @workgroup_size(WG)
 fn move_tokens(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -29,5 +31,8 @@ fn move_tokens(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups)
     if (result_token < p.to_lo || result_token >= p.to_hi) { return; }
     let a = (source_token - p.from_lo) * p.width;
     let b = (result_token - p.to_lo) * p.width;
-    for (var c = lane; c < p.width; c += WG) { result[b + c] = source[a + c]; }
+    for (var c = lane; c < p.width; c += WG) {
+        result_k[b + c] = source_k[a + c];
+        result_v[b + c] = source_v[a + c];
+    }
 }

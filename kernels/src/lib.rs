@@ -74,12 +74,15 @@ pub fn kernels() -> Vec<&'static device::Kernel> {
     all.extend([&sampling::ARGMAX, &sampling::MEASURE, &sampling::SAMPLE]);
     all.extend(matmul::KERNELS.as_flattened());
     all.extend(matmul::HALVES.as_flattened());
+    all.extend(matmul::EACH.as_flattened());
+    all.extend(matmul::SWIGLU.as_flattened());
     all.extend(&gather::GATHER_NARROW);
     all.push(&rms_norm::WEIGHT_PARTIALS);
     let mut widths = vec![&softmax::FORWARD, &softmax::BACKWARD, &logprob::STATS, &logprob::GRADIENT];
     widths.extend([&swiglu::FORWARD, &swiglu::BACKWARD, &relu::FORWARD, &relu::BACKWARD]);
-    widths.extend([&gather::GATHER, &rope::ROTATE, &dropout::DROPOUT, &adamw::UPDATE]);
+    widths.extend([&gather::GATHER, &dropout::DROPOUT, &adamw::UPDATE]);
     widths.extend(rms_norm::KERNELS);
+    widths.extend(rope::KERNELS);
     widths.extend(elementwise::KERNELS);
     all.extend(widths.into_iter().flat_map(device::Widths::all));
     all.extend(&bench::KERNELS);

@@ -194,23 +194,25 @@ fn row_grid(gpu: &Gpu, kernel: &'static Widths, rows: usize, cols: usize, eps: f
 }
 
 /// Rows that one partial sum of `dw` covers: enough partials to fill a GPU, at least 16 rows in each.
-fn block_rows(rows: usize, cols: usize) -> usize {
+pub(crate) fn block_rows(rows: usize, cols: usize) -> usize {
     let partials = ((128 << 10) / cols.max(1)).clamp(1, 512);
     rows.div_ceil(partials).max(16)
 }
 
-mod cpu {
+pub(crate) mod cpu {
     use super::{Buffer, parallel};
     use crate::real::{Real, axpy, simd, sum_squares};
     use rayon::prelude::*;
 
+    /// `1 / sqrt(mean(x²) + eps)`.
     #[inline(always)]
-    fn inverse_rms<T: Real>(x: &[T], eps: f32) -> T {
+    pub fn inverse_rms<T: Real>(x: &[T], eps: f32) -> T {
         T::of(1.0 / (sum_squares(x).wide() / x.len() as f64 + eps as f64).sqrt())
     }
 
+    /// `y = x inv w`.
     #[inline(always)]
-    fn scale<T: Real>(x: &[T], inv: T, w: &[T], y: &mut [T]) {
+    pub fn scale<T: Real>(x: &[T], inv: T, w: &[T], y: &mut [T]) {
         for ((y, &x), &w) in y.iter_mut().zip(x).zip(w) {
             *y = x * inv * w;
         }
@@ -257,27 +259,40 @@ mod cpu {
         );
     }
 
-    /// Blocks of rows, each with its own partial sum of `dw`; their number depends on the shape alone, so the order
-    /// of the sums does not depend on the threads.
     pub fn backward<T: Real>(x: &Buffer, w: &Buffer, inv: &Buffer, dy: &Buffer, dx: &mut Buffer, dw: &mut Buffer) {
         let (x, w, inv, dy) = (x.as_slice::<T>(), w.as_slice::<T>(), inv.as_slice::<T>(), dy.as_slice::<T>());
         let cols = w.len();
-        let (dx, dw) = (dx.as_mut_slice::<T>(), dw.as_mut_slice::<T>());
+        backward_rows(
+            dx.as_mut_slice::<T>(),
+            dw.as_mut_slice::<T>(),
+            #[inline(always)]
+            |row, dx, dw| {
+                let span = row * cols..(row + 1) * cols;
+                dx.copy_from_slice(&dy[span.clone()]);
+                backward_row(&x[span], w, inv[row], dx, dw);
+            },
+        );
+    }
+
+    /// Calls `f(row, dx, dw)` for every row of `dx`, where `dw` gathers what the rows add to it. Blocks of rows have each
+    /// their own partial sum; their number depends on the shape alone, so the order of the sums does not depend on the
+    /// threads.
+    pub fn backward_rows<T: Real>(dx: &mut [T], dw: &mut [T], f: impl Fn(usize, &mut [T], &mut [T]) + Sync + Send) {
+        let cols = dw.len();
         dw.fill(T::zero());
         if dx.is_empty() {
             return;
         }
-        let block = inv.len().div_ceil(256).max(32);
-        let mut sums = vec![T::zero(); inv.len().div_ceil(block) * cols];
+        let rows = dx.len() / cols;
+        let block = rows.div_ceil(256).max(32);
+        let mut sums = vec![T::zero(); rows.div_ceil(block) * cols];
         let blocks = dx.par_chunks_mut(block * cols).zip(sums.par_chunks_mut(cols));
         blocks.enumerate().for_each(|(b, (dx, sums))| {
             simd(
                 #[inline(always)]
                 || {
                     for (i, dx) in dx.chunks_exact_mut(cols).enumerate() {
-                        let row = b * block + i;
-                        let span = row * cols..(row + 1) * cols;
-                        backward_row(&x[span.clone()], w, inv[row], &dy[span], dx, sums);
+                        f(b * block + i, dx, sums);
                     }
                 },
             )
@@ -287,11 +302,12 @@ mod cpu {
         }
     }
 
+    /// The gradient of one row, in place of the output's gradient; adds the row's part of the weight's to `dw`.
     #[inline(always)]
-    fn backward_row<T: Real>(x: &[T], w: &[T], inv: T, dy: &[T], dx: &mut [T], dw: &mut [T]) {
-        for (((dx, &x), (&dy, &w)), dw) in dx.iter_mut().zip(x).zip(dy.iter().zip(w)).zip(dw.iter_mut()) {
-            *dx = dy * w;
-            *dw += dy * (x * inv);
+    pub fn backward_row<T: Real>(x: &[T], w: &[T], inv: T, dx: &mut [T], dw: &mut [T]) {
+        for ((dx, dw), (&x, &w)) in dx.iter_mut().zip(dw.iter_mut()).zip(x.iter().zip(w)) {
+            *dw += *dx * (x * inv);
+            *dx *= w;
         }
         let slope = crate::real::dot(dx, x) * inv * inv * inv / T::of(x.len() as f64);
         for (dx, &x) in dx.iter_mut().zip(x) {

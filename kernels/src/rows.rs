@@ -6,6 +6,8 @@ use crate::device::{FOURS, Gpu, ONES, REDUCE};
 /// Accesses of a lane in one turn, and the text that says so.
 pub(crate) struct Batch(usize, &'static str);
 
+/// For short rows of many operands.
+pub(crate) const ONE: Batch = Batch(1, "const BATCH: u32 = 1u;\n");
 /// For kernels of several operands.
 pub(crate) const FOUR: Batch = Batch(4, "const BATCH: u32 = 4u;\n");
 /// For kernels of one.

@@ -6,6 +6,8 @@
 
 const PACK: u32 = 4u;
 alias Pack = vec4<f32>;
+// what one access of b reads: a pack as it is stored
+alias Load = vec2<u32>;
 
 fn b_at(i: u32) -> f32 {
     let four = b[i / 4u];
@@ -13,10 +15,7 @@ fn b_at(i: u32) -> f32 {
     return select(two.x, two.y, i % 2u == 1u);
 }
 
-fn b_pack(i: u32) -> Pack {
-    let four = b[i / 4u];
-    return vec4(widened(four.x), widened(four.y));
-}
+fn pack_of(x: Load) -> Pack { return vec4(widened(x.x), widened(x.y)); }
 
 fn a_pack(i: u32) -> Pack { return a_packs[i / 4u]; }
 fn sum_of(x: Pack) -> f32 { return (x.x + x.y) + (x.z + x.w); }

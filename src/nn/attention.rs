@@ -117,8 +117,8 @@ impl SelfAttention {
         let q = ops::reshape(tape, &q, [tokens, heads, head_dim])?;
         let k = ops::reshape(tape, &k, [tokens, kv_heads, head_dim])?;
         let v = ops::reshape(tape, &v, [tokens, kv_heads, head_dim])?;
-        let q = ops::rope(tape, &self.q_norm.forward(tape, &q)?, rope)?;
-        let k = ops::rope(tape, &self.k_norm.forward(tape, &k)?, rope)?;
+        let norms = [&self.q_norm, &self.k_norm].map(|norm| tape.param(&norm.weight));
+        let [q, k] = ops::norm_rope(tape, [&q, &k], norms.each_ref(), self.q_norm.eps, rope)?;
         ops::reshape(tape, &context.attend(tape, layer, &q, &k, &v)?, [tokens, heads * head_dim])
     }
 

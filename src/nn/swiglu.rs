@@ -5,7 +5,7 @@ use crate::autograd::{Param, Tape, Var};
 use crate::error::Result;
 use crate::ops;
 
-/// `y = down(silu(gate(x)) · up(x))`.
+/// `y = down(silu(gate(x)) · up(x))`, `gate` and `up` without biases.
 #[derive(Debug, Clone)]
 pub struct SwiGlu {
     /// (F, C).
@@ -19,8 +19,8 @@ pub struct SwiGlu {
 impl SwiGlu {
     /// Applies the layer to (T, C).
     pub fn forward(&self, tape: &Tape, x: &Var) -> Result<Var> {
-        let [gate, up] = Linear::forward_each([&self.gate, &self.up], tape, x)?;
-        self.down.forward(tape, &ops::swiglu(tape, &gate, &up)?)
+        let [gate, up] = [&self.gate, &self.up].map(|layer| tape.param(&layer.weight));
+        self.down.forward(tape, &ops::linear_swiglu(tape, x, &gate, &up)?)
     }
 
     /// Its parameters.

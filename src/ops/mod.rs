@@ -33,12 +33,12 @@ pub use mul::mul;
 pub use relu::relu;
 pub use reshape::reshape;
 pub use rms_norm::{add_rms_norm, rms_norm};
-pub use rope::{RopeTable, Rotation, rope};
+pub use rope::{RopeTable, Rotation, norm_rope};
 pub use scale::scale;
 pub use softmax::softmax;
 pub use sub::sub;
 pub use sum::sum;
-pub use swiglu::swiglu;
+pub use swiglu::{linear_swiglu, swiglu};
 
 use crate::autograd::Var;
 use crate::error::{Error, Result};

@@ -1,9 +1,9 @@
-//! Rotary position embedding.
+//! Rotary position embedding of normalised queries and keys.
 
 use crate::autograd::{Backward, Tape, Var};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
-use gr2_kernels::rope::{self as kernel, Heads, Turn};
+use gr2_kernels::rope::{self as kernel, Heads};
 use gr2_kernels::{Device, Dtype};
 use std::sync::{Mutex, PoisonError};
 
@@ -64,44 +64,64 @@ impl RopeTable {
 /// Positions of the first table.
 const SMALLEST: usize = 512;
 
-/// Rotates the pairs `(x[i], x[i + D/2])` of every head by the angle of its token's position.
+impl Rotation {
+    fn view(&self) -> kernel::Rotation<'_> {
+        let width = self.table.shape()[1];
+        kernel::Rotation { table: self.table.buffer(), positions: self.positions.buffer(), width }
+    }
+}
+
+/// Queries and keys of a layer: every head is normalised, `n = x / sqrt(mean(x²) + eps) * w`, and its pairs
+/// `(n[i], n[i + D/2])` are rotated by the angle of its token's position. Both in one pass.
 ///
-/// Shapes: `x` (T, H, D), T and D those of `rotation`.
+/// Shapes: `x` = queries (T, H, D) and keys (T, K, D), each `w` (D); T and D those of `rotation`.
 /// Errors: `Shape`.
-/// Source: transformers apply_rotary_pos_emb (rotate-half).
-pub fn rope(tape: &Tape, x: &Var, rotation: &Rotation) -> Result<Var> {
-    const OP: &str = "rope";
-    let shape = x.tensor().shape();
-    let (tokens, heads, width) = shape.dims3(OP)?;
-    if rotation.positions.shape()[..] != [tokens] || rotation.table.shape()[1] != width {
+/// Source: transformers Qwen3RMSNorm, then apply_rotary_pos_emb (rotate-half).
+pub fn norm_rope(tape: &Tape, x: [&Var; 2], w: [&Var; 2], eps: f32, rotation: &Rotation) -> Result<[Var; 2]> {
+    let mut sides = vec![];
+    for (x, w) in x.into_iter().zip(w) {
+        let (xs, ws) = (x.tensor().shape(), w.tensor().shape());
+        let (tokens, count, width) = xs.dims3(OP)?;
         let (positions, table) = (rotation.positions.shape(), rotation.table.shape());
-        return Err(Error::Shape { op: OP, problem: format!("x is {shape}, positions {positions}, table {table}") });
+        if positions[..] != [tokens] || table[1] != width || ws[..] != [width] {
+            let problem = format!("x is {xs}, w is {ws}, positions {positions}, table {table}");
+            return Err(Error::Shape { op: OP, problem });
+        }
+        let (x, w, rotation) = (x.tensor().clone(), w.tensor().clone(), rotation.clone());
+        sides.push(NormRope { x, w, count, eps, rotation });
     }
-    let op = Rope { rotation: rotation.clone(), sizes: Heads { tokens, heads, width } };
-    let y = op.rotate(x.tensor(), Turn::Forward)?;
-    Ok(tape.record(y, &[x], || op))
+    let [q, k] = sides.try_into().unwrap_or_else(|_| unreachable!("invariant: two sides"));
+    let (q_out, k_out) = kernel::forward(q.heads(), k.heads(), rotation.view(), eps)?;
+    let tensor = |y, side: &NormRope| Tensor::new(y, side.x.shape().clone());
+    let (q_out, k_out) = (tensor(q_out, &q)?, tensor(k_out, &k)?);
+    Ok([tape.record(q_out, &[x[0], w[0]], || q), tape.record(k_out, &[x[1], w[1]], || k)])
 }
 
-struct Rope {
+const OP: &str = "norm_rope";
+
+/// One side of the op.
+struct NormRope {
+    x: Tensor,
+    w: Tensor,
+    count: usize,
+    eps: f32,
     rotation: Rotation,
-    sizes: Heads,
 }
 
-impl Rope {
-    fn rotate(&self, x: &Tensor, turn: Turn) -> Result<Tensor> {
-        let Rotation { table, positions } = &self.rotation;
-        let y = kernel::rotate(x.buffer(), positions.buffer(), table.buffer(), self.sizes, turn)?;
-        Tensor::new(y, x.shape().clone())
+impl NormRope {
+    fn heads(&self) -> Heads<'_> {
+        Heads { x: self.x.buffer(), weight: self.w.buffer(), count: self.count }
     }
 }
 
-impl Backward for Rope {
+impl Backward for NormRope {
     fn name(&self) -> &'static str {
-        "rope"
+        OP
     }
 
     fn backward(&self, dy: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        Ok(vec![Some(self.rotate(dy, Turn::Inverse)?)])
+        let (dx, dw) = kernel::backward(self.heads(), dy.buffer(), self.rotation.view(), self.eps)?;
+        Ok(vec![Some(Tensor::new(dx, self.x.shape().clone())?), Some(Tensor::new(dw, self.w.shape().clone())?)])
     }
 }
 
@@ -114,12 +134,14 @@ mod tests {
         let table = RopeTable::new(&Device::Cpu, 8, 10_000.0, Dtype::F32).unwrap();
         let tape = Tape::inference();
         let x = tape.constant(Tensor::from_slice(&Device::Cpu, &[1.0f32; 16], [2, 1, 8]).unwrap());
+        let w = tape.constant(Tensor::from_slice(&Device::Cpu, &[1.0f32; 8], [8]).unwrap());
+        let rotated = |at: &Rotation| norm_rope(&tape, [&x, &x], [&w, &w], 1e-6, at);
         let small = table.at(&[3, 5]).unwrap();
-        let before = rope(&tape, &x, &small).unwrap();
+        let [before, _] = rotated(&small).unwrap();
         let large = table.at(&[5, 1000]).unwrap();
         assert_eq!((small.table.shape()[0], large.table.shape()[0]), (512, 1024));
-        let after = rope(&tape, &x, &large).unwrap();
+        let [_, after] = rotated(&large).unwrap();
         assert_eq!(before.tensor().to_vec::<f32>().unwrap()[8..], after.tensor().to_vec::<f32>().unwrap()[..8]);
-        assert!(rope(&tape, &x, &table.at(&[1]).unwrap()).is_err(), "one position for two tokens");
+        assert!(rotated(&table.at(&[1]).unwrap()).is_err(), "one position for two tokens");
     }
 }

@@ -1,9 +1,10 @@
 //! The gated activation of the feed-forward layer.
 
-use super::same_shape;
+use super::{linear_each, same_shape};
 use crate::autograd::{Backward, Tape, Var};
 use crate::error::Result;
 use crate::tensor::Tensor;
+use gr2_kernels::matmul::matmul_swiglu;
 use gr2_kernels::swiglu as kernel;
 
 /// `silu(gate) up`, `silu(x) = x / (1 + exp(-x))`.
@@ -15,6 +16,24 @@ pub fn swiglu(tape: &Tape, gate: &Var, up: &Var) -> Result<Var> {
     let (g, u) = (gate.tensor(), up.tensor());
     let y = Tensor::new(kernel::forward(g.buffer(), u.buffer())?, g.shape().clone())?;
     Ok(tape.record(y, &[gate, up], || Swiglu { gate: g.clone(), up: u.clone() }))
+}
+
+/// `swiglu(x gateᵀ, x upᵀ)`. Where no gradient is wanted, the two projections need not be kept.
+///
+/// Shapes: `x` (…, in), `gate` and `up` (out, in), result (…, out). Weights may be f16 or bf16 where no gradient is wanted.
+/// Errors: `Shape` if inner dimensions differ.
+pub fn linear_swiglu(tape: &Tape, x: &Var, gate: &Var, up: &Var) -> Result<Var> {
+    same_shape("swiglu", gate, up)?;
+    if [x, gate, up].into_iter().any(Var::tracked) {
+        let [gate, up] = linear_each(tape, x, [gate, up])?;
+        return swiglu(tape, &gate, &up);
+    }
+    let ((rows, inner), (out, _)) = (x.tensor().shape().rows(), gate.tensor().shape().dims2("swiglu")?);
+    let weights = [gate, up].map(|w| w.tensor().buffer());
+    let mut shape = x.tensor().shape().to_vec();
+    shape.splice(shape.len().saturating_sub(1).., [out]);
+    let y = matmul_swiglu(x.tensor().buffer(), weights, [rows, out, inner])?;
+    Ok(tape.constant(Tensor::new(y, shape)?))
 }
 
 struct Swiglu {

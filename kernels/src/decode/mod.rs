@@ -123,8 +123,7 @@ pub fn decode(
         operand.expect_dtype(OP, name, q.dtype())?;
     }
     prompt.1.expect_len(OP, "prompt v", prompt.0.len())?;
-    suffix.1.expect_len(OP, "suffix v", suffix.0.len())?;
-    let (tokens, slots) = (tokens_of(OP, "prompt", prompt.0, heads)?, slots_of(OP, suffix.0, dims)?);
+    let (tokens, slots) = (tokens_of(OP, "prompt", prompt.0, heads)?, slots_of(OP, suffix, dims)?);
     for (i, row) in rows.list.iter().enumerate() {
         let problem = if row.prompt().end > tokens {
             format!("row {i} reads prompt tokens {:?} of {tokens}", row.prompt())
@@ -183,8 +182,11 @@ fn tokens_of(op: &'static str, name: &str, keys: &Buffer, heads: Heads) -> Resul
     }
 }
 
-/// Slots in a suffix cache.
-fn slots_of(op: &'static str, keys: &Buffer, dims: DecodeDims) -> Result<usize> {
+/// Slots in a suffix cache, whose keys and values are of one kind.
+fn slots_of(op: &'static str, (keys, values): (&Buffer, &Buffer), dims: DecodeDims) -> Result<usize> {
+    keys.device().expect_all(op, &[values])?;
+    values.expect_len(op, "suffix v", keys.len())?;
+    values.expect_dtype(op, "suffix v", keys.dtype())?;
     let slot = dims.capacity * dims.heads.kv_width();
     match keys.len().checked_rem(slot) {
         Some(0) => Ok(keys.len() / slot),

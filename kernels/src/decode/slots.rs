@@ -1,7 +1,7 @@
 //! Upkeep of a suffix cache: new tokens in, whole slots copied when beams move.
 
 use super::{DecodeDims, slots_of};
-use crate::buffer::{Buffer, Dtype, Element};
+use crate::buffer::{Buffer, Dtype, Element, Float};
 use crate::device::{Access, Constant, Device, Gpu, Kernel, split_rows};
 use crate::error::{Error, Result};
 use crate::per_gpu::PerGpu;
@@ -11,7 +11,7 @@ pub(crate) static MOVE: Kernel = Kernel {
     name: "slots.move_tokens",
     sources: &[include_str!("../../../shaders/common/grid.wgsl"), include_str!("../../../shaders/slots.wgsl")],
     entry: "move_tokens",
-    bindings: &[Access::Read, Access::Read, Access::Write],
+    bindings: &[Access::Read, Access::Read, Access::Write, Access::Read, Access::Write],
     constants: &[Constant { name: "WG", wide: 64.0, small: 8.0 }],
     params: size_of::<Params>(),
 };
@@ -73,28 +73,27 @@ pub fn write_suffix(
     const OP: &str = "write suffix";
     let _span = profile::span(OP);
     let width = dims.heads.kv_width();
-    for (name, cache, new) in [("k", suffix.0, new.0), ("v", suffix.1, new.1)] {
+    let slots = slots_of(OP, (suffix.0, suffix.1), dims)?;
+    for (name, cache, new) in [("k", &suffix.0, new.0), ("v", &suffix.1, new.1)] {
         cache.device().expect_all(OP, &[new])?;
         new.expect_dtype(OP, name, cache.dtype())?;
         new.expect_len(OP, name, places.list.len() * width)?;
-        let slots = slots_of(OP, cache, dims)?;
-        let outside = |&(slot, position): &(u32, u32)| slot as usize >= slots || position as usize >= dims.capacity;
-        if let Some((slot, position)) = places.list.iter().copied().find(outside) {
-            let problem = format!("slot {slot}, position {position} of {slots} slots of {} tokens", dims.capacity);
-            return Err(Error::shape(OP, problem));
-        }
-        let runs =
-            places.list.iter().zip(0u32..).map(|(&(slot, position), r)| Run { from: (r, 0), to: (slot, position) });
-        let moves = Moves { op: OP, tokens: 1, width, from_capacity: 1, to_capacity: dims.capacity };
-        match cache.device().clone() {
-            Device::Cpu => moves.on_cpu(&runs.collect::<Vec<_>>(), new, cache)?,
-            Device::Gpu(gpu) => {
-                let table = places.tables.get(&gpu, || upload(cache.device(), runs))?;
-                moves.on_gpu(&gpu, &table, new, cache, gpu.max_binding())?;
-            }
+    }
+    let outside = |&(slot, position): &(u32, u32)| slot as usize >= slots || position as usize >= dims.capacity;
+    if let Some((slot, position)) = places.list.iter().copied().find(outside) {
+        let problem = format!("slot {slot}, position {position} of {slots} slots of {} tokens", dims.capacity);
+        return Err(Error::shape(OP, problem));
+    }
+    let runs = places.list.iter().zip(0u32..).map(|(&(slot, position), r)| Run { from: (r, 0), to: (slot, position) });
+    let moves = Moves { op: OP, tokens: 1, width, from_capacity: 1, to_capacity: dims.capacity };
+    let (device, (from, to)) = (suffix.0.device().clone(), ([new.0, new.1], [suffix.0, suffix.1]));
+    match device {
+        Device::Cpu => moves.on_cpu(&runs.collect::<Vec<_>>(), from, to),
+        Device::Gpu(ref gpu) => {
+            let table = places.tables.get(gpu, || upload(&device, runs))?;
+            moves.on_gpu(gpu, &table, from, to, gpu.max_binding())
         }
     }
-    Ok(())
 }
 
 /// `cache[to_i, ..len] = cache[from_i, ..len]` for keys and values, as if all at once: slots may be permuted and
@@ -122,32 +121,33 @@ pub fn copy_slots(
     }
     let moved: Vec<(u32, u32)> = from.iter().copied().zip(to.iter().copied()).filter(|(from, to)| from != to).collect();
     let width = dims.heads.kv_width();
-    for cache in [suffix.0, suffix.1] {
-        let slots = slots_of(OP, cache, dims)?;
-        if let Some(outside) = from.iter().chain(to).find(|&&slot| slot as usize >= slots) {
-            return Err(Error::shape(OP, format!("slot {outside} of {slots}")));
-        }
-        if moved.is_empty() || len * width == 0 {
-            continue;
-        }
-        let piece = (COPY_BYTES / (moved.len() * width * cache.dtype().size())).clamp(1, len);
-        for start in (0..len).step_by(piece) {
-            let tokens = piece.min(len - start);
-            let mut copy = Buffer::uninit(cache.device(), OP, cache.dtype(), moved.len() * tokens * width)?;
-            let out = moved.iter().zip(0u32..).map(|(m, i)| Run { from: (m.0, start as u32), to: (i, 0) });
-            let back = moved.iter().zip(0u32..).map(|(m, i)| Run { from: (i, 0), to: (m.1, start as u32) });
-            let there = Moves { op: OP, tokens, width, from_capacity: dims.capacity, to_capacity: tokens };
-            let here = Moves { from_capacity: tokens, to_capacity: dims.capacity, ..there };
-            match cache.device().clone() {
-                Device::Cpu => {
-                    there.on_cpu(&out.collect::<Vec<_>>(), cache, &mut copy)?;
-                    here.on_cpu(&back.collect::<Vec<_>>(), &copy, cache)?;
-                }
-                Device::Gpu(gpu) => {
-                    let limit = gpu.max_binding();
-                    there.on_gpu(&gpu, &upload(cache.device(), out)?, cache, &mut copy, limit)?;
-                    here.on_gpu(&gpu, &upload(cache.device(), back)?, &copy, cache, limit)?;
-                }
+    let (k, v) = suffix;
+    let slots = slots_of(OP, (k, v), dims)?;
+    if let Some(outside) = from.iter().chain(to).find(|&&slot| slot as usize >= slots) {
+        return Err(Error::shape(OP, format!("slot {outside} of {slots}")));
+    }
+    if moved.is_empty() || len * width == 0 {
+        return Ok(());
+    }
+    let device = k.device().clone();
+    let piece = (COPY_BYTES / 2 / (moved.len() * width * k.dtype().size())).clamp(1, len);
+    for start in (0..len).step_by(piece) {
+        let tokens = piece.min(len - start);
+        let copy = || Buffer::uninit(&device, OP, k.dtype(), moved.len() * tokens * width);
+        let (mut k_copy, mut v_copy) = (copy()?, copy()?);
+        let out = moved.iter().zip(0u32..).map(|(m, i)| Run { from: (m.0, start as u32), to: (i, 0) });
+        let back = moved.iter().zip(0u32..).map(|(m, i)| Run { from: (i, 0), to: (m.1, start as u32) });
+        let there = Moves { op: OP, tokens, width, from_capacity: dims.capacity, to_capacity: tokens };
+        let here = Moves { from_capacity: tokens, to_capacity: dims.capacity, ..there };
+        match &device {
+            Device::Cpu => {
+                there.on_cpu(&out.collect::<Vec<_>>(), [k, v], [&mut k_copy, &mut v_copy])?;
+                here.on_cpu(&back.collect::<Vec<_>>(), [&k_copy, &v_copy], [k, v])?;
+            }
+            Device::Gpu(gpu) => {
+                let limit = gpu.max_binding();
+                there.on_gpu(gpu, &upload(&device, out)?, [k, v], [&mut k_copy, &mut v_copy], limit)?;
+                here.on_gpu(gpu, &upload(&device, back)?, [&k_copy, &v_copy], [k, v], limit)?;
             }
         }
     }
@@ -166,7 +166,7 @@ fn upload(device: &Device, runs: impl Iterator<Item = Run>) -> Result<Buffer> {
     Buffer::from_slice(device, &table)
 }
 
-/// Moves runs of `tokens` tokens between two buffers of slots.
+/// Moves runs of `tokens` tokens of keys and values between buffers of slots.
 #[derive(Clone, Copy)]
 struct Moves {
     op: &'static str,
@@ -177,11 +177,12 @@ struct Moves {
 }
 
 impl Moves {
-    fn on_cpu(&self, runs: &[Run], from: &Buffer, to: &mut Buffer) -> Result<()> {
-        match from.dtype() {
-            Dtype::F32 => self.copy(runs, from.as_slice::<f32>(), to.as_mut_slice()),
-            Dtype::F64 => self.copy(runs, from.as_slice::<f64>(), to.as_mut_slice()),
-            _ => from.expect_dtype(self.op, "cache", Dtype::F32)?,
+    fn on_cpu(&self, runs: &[Run], from: [&Buffer; 2], to: [&mut Buffer; 2]) -> Result<()> {
+        for (from, to) in from.into_iter().zip(to) {
+            match from.expect_float(self.op, "cache")? {
+                Float::Single => self.copy(runs, from.as_slice::<f32>(), to.as_mut_slice()),
+                Float::Double => self.copy(runs, from.as_slice::<f64>(), to.as_mut_slice()),
+            }
         }
         Ok(())
     }
@@ -197,13 +198,18 @@ impl Moves {
     }
 
     /// One dispatch for each pair of pieces of at most `limit` bytes.
-    fn on_gpu(&self, gpu: &Gpu, table: &Buffer, from: &Buffer, to: &mut Buffer, limit: u64) -> Result<()> {
-        from.expect_dtype(self.op, "cache", Dtype::F32)?;
-        to.make_unique(self.op)?;
+    fn on_gpu(&self, gpu: &Gpu, table: &Buffer, from: [&Buffer; 2], to: [&mut Buffer; 2], limit: u64) -> Result<()> {
+        for (from, to) in from.iter().zip(&to) {
+            from.expect_dtype(self.op, "cache", Dtype::F32)?;
+            to.expect_dtype(self.op, "cache", Dtype::F32)?;
+        }
+        let [to_k, to_v] = to;
+        to_k.make_unique(self.op)?;
+        to_v.make_unique(self.op)?;
         let pieces = |buffer: &Buffer| split_rows(self.op, buffer.len() / self.width.max(1), &[self.width * 4], limit);
         let runs = table.len() / 4;
-        for here in pieces(from)? {
-            for there in pieces(to)? {
+        for here in pieces(from[0])? {
+            for there in pieces(to_k)? {
                 let params = Params {
                     runs: runs as u32,
                     tokens: self.tokens as u32,
@@ -215,9 +221,10 @@ impl Moves {
                     to_lo: there.start as u32,
                     to_hi: there.end as u32,
                 };
-                let source = from.bind(here.start * self.width..here.end * self.width);
-                let result = to.bind(there.start * self.width..there.end * self.width);
-                gpu.run(&MOVE, &[source, table.bind_all(), result], &params, (runs * self.tokens) as u64)?;
+                let [source, result] = [&here, &there].map(|piece| piece.start * self.width..piece.end * self.width);
+                let [from_k, from_v] = from.map(|x| x.bind(source.clone()));
+                let binds = [table.bind_all(), from_k, to_k.bind(result.clone()), from_v, to_v.bind(result)];
+                gpu.run(&MOVE, &binds, &params, (runs * self.tokens) as u64)?;
             }
         }
         Ok(())

@@ -9,28 +9,48 @@ use crate::narrow::{BF16, F16};
 const GRID: &str = include_str!("../../../shaders/common/grid.wgsl");
 const PRODUCT: &str = include_str!("../../../shaders/common/product.wgsl");
 
+/// What the methods for few rows are made for: rows, loads in flight, and lanes.
+const FOR_1: &str = "const ROWS: u32 = 1u;\nconst STEPS: u32 = 4u;\nconst LANES: u32 = 128u;\n";
+const FOR_4: &str = "const ROWS: u32 = 4u;\nconst STEPS: u32 = 4u;\nconst LANES: u32 = 128u;\n";
+const FOR_8: &str = "const ROWS: u32 = 8u;\nconst STEPS: u32 = 4u;\nconst LANES: u32 = 64u;\n";
+const FOR_16: &str = "const ROWS: u32 = 16u;\nconst STEPS: u32 = 2u;\nconst LANES: u32 = 64u;\n";
+const FEW_ROWS: &str = include_str!("../../../shaders/common/few_rows.wgsl");
+
 /// The texts of the methods that are not on matrix units, in their order, for an operand b that is read by these texts.
-const fn plain(b: [&'static str; 2]) -> [[&'static str; 7]; 8] {
+const fn plain(b: [&'static str; 2]) -> [[&'static str; 8]; 8] {
     const F32: &str = include_str!("../../../shaders/common/product_f32.wgsl");
     const TILED: &str = include_str!("../../../shaders/matmul.wgsl");
     const DIRECT: &str = include_str!("../../../shaders/matmul_direct.wgsl");
-    const FEW: &str = include_str!("../../../shaders/matmul_few_rows.wgsl");
+    const SINGLE: &str = include_str!("../../../shaders/matmul_few_rows.wgsl");
     let [b0, b1] = b;
     [
-        [GRID, PRODUCT, F32, b0, b1, "", TILED],
-        [GRID, PRODUCT, F32, b0, b1, "", TILED],
-        [GRID, PRODUCT, F32, b0, b1, "const ROWS: u32 = 32u;\n", DIRECT],
-        [GRID, PRODUCT, F32, b0, b1, "const ROWS: u32 = 8u;\n", DIRECT],
-        [GRID, PRODUCT, F32, b0, b1, "const ROWS: u32 = 1u;\nconst STEPS: u32 = 4u;\nconst LANES: u32 = 128u;\n", FEW],
-        [GRID, PRODUCT, F32, b0, b1, "const ROWS: u32 = 4u;\nconst STEPS: u32 = 4u;\nconst LANES: u32 = 128u;\n", FEW],
-        [GRID, PRODUCT, F32, b0, b1, "const ROWS: u32 = 8u;\nconst STEPS: u32 = 4u;\nconst LANES: u32 = 64u;\n", FEW],
-        [GRID, PRODUCT, F32, b0, b1, "const ROWS: u32 = 16u;\nconst STEPS: u32 = 2u;\nconst LANES: u32 = 64u;\n", FEW],
+        [GRID, PRODUCT, F32, b0, b1, "", "", TILED],
+        [GRID, PRODUCT, F32, b0, b1, "", "", TILED],
+        [GRID, PRODUCT, F32, b0, b1, "const ROWS: u32 = 32u;\n", "", DIRECT],
+        [GRID, PRODUCT, F32, b0, b1, "const ROWS: u32 = 8u;\n", "", DIRECT],
+        [GRID, PRODUCT, F32, b0, b1, FOR_1, FEW_ROWS, SINGLE],
+        [GRID, PRODUCT, F32, b0, b1, FOR_4, FEW_ROWS, SINGLE],
+        [GRID, PRODUCT, F32, b0, b1, FOR_8, FEW_ROWS, SINGLE],
+        [GRID, PRODUCT, F32, b0, b1, FOR_16, FEW_ROWS, SINGLE],
     ]
 }
+const IN_FOUR_BYTES: [&str; 2] = ["", include_str!("../../../shaders/common/operand_f32.wgsl")];
 const IN_TWO_BYTES: &str = include_str!("../../../shaders/common/operand_half.wgsl");
-const OF_F32: &[[&str; 7]; 8] = &plain(["", include_str!("../../../shaders/common/operand_f32.wgsl")]);
-const OF_F16: &[[&str; 7]; 8] = &plain([F16, IN_TWO_BYTES]);
-const OF_BF16: &[[&str; 7]; 8] = &plain([BF16, IN_TWO_BYTES]);
+const OF_F32: &[[&str; 8]; 8] = &plain(IN_FOUR_BYTES);
+const OF_F16: &[[&str; 8]; 8] = &plain([F16, IN_TWO_BYTES]);
+const OF_BF16: &[[&str; 8]; 8] = &plain([BF16, IN_TWO_BYTES]);
+
+/// The texts of a kernel for few rows with several matrices: by the method for few rows, then for f32, f16 and bf16.
+pub(super) const fn with_several(op: &'static str) -> [[[&'static str; 6]; 3]; 4] {
+    const fn of(rows: &'static str, op: &'static str) -> [[&'static str; 6]; 3] {
+        [
+            [GRID, IN_FOUR_BYTES[0], IN_FOUR_BYTES[1], rows, FEW_ROWS, op],
+            [GRID, F16, IN_TWO_BYTES, rows, FEW_ROWS, op],
+            [GRID, BF16, IN_TWO_BYTES, rows, FEW_ROWS, op],
+        ]
+    }
+    [of(FOR_1, op), of(FOR_4, op), of(FOR_8, op), of(FOR_16, op)]
+}
 
 const COOPERATIVE: &str = include_str!("../../../shaders/matmul_cooperative.wgsl");
 // Subgroups of a workgroup, matrices of each, terms of a step: for many tiles, and for few.
@@ -182,10 +202,10 @@ pub(crate) static KERNELS: [[Kernel; 3]; 10] = [
     layouts!("tiled_64", "tiled_64", &OF_F32[1]),
     layouts!("direct", "direct", &OF_F32[2]),
     layouts!("direct_few", "direct", &OF_F32[3]),
-    layouts!("one_row", "few_rows", &OF_F32[4]),
-    layouts!("few_rows_4", "few_rows", &OF_F32[5]),
-    layouts!("few_rows_8", "few_rows", &OF_F32[6]),
-    layouts!("few_rows_16", "few_rows", &OF_F32[7]),
+    layouts!("one_row", "single", &OF_F32[4]),
+    layouts!("few_rows_4", "single", &OF_F32[5]),
+    layouts!("few_rows_8", "single", &OF_F32[6]),
+    layouts!("few_rows_16", "single", &OF_F32[7]),
     layouts!("cooperative_4", "cooperative", COOPERATIVE_4),
     layouts!("cooperative_8", "cooperative", COOPERATIVE_8),
 ];
@@ -206,10 +226,10 @@ pub(crate) static HALVES: [[Kernel; 2]; 8] = [
     halves!("tiled_64", "tiled_64", 1),
     halves!("direct", "direct", 2),
     halves!("direct_few", "direct", 3),
-    halves!("one_row", "few_rows", 4),
-    halves!("few_rows_4", "few_rows", 5),
-    halves!("few_rows_8", "few_rows", 6),
-    halves!("few_rows_16", "few_rows", 7),
+    halves!("one_row", "single", 4),
+    halves!("few_rows_4", "single", 5),
+    halves!("few_rows_8", "single", 6),
+    halves!("few_rows_16", "single", 7),
 ];
 
 #[cfg(test)]

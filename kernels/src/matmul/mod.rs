@@ -1,13 +1,16 @@
 //! Matrix products: plain, with either operand transposed, batched, into a part of a larger matrix.
 //!
 //! - the CPU twin (`cpu.rs`), and its way with few rows (`thin.rs`)
-//! - the GPU's kernels and the choice between them (`methods.rs`), their launches in pieces (`gpu.rs`)
+//! - the GPU's kernels and the choice between them (`methods.rs`), their launches in pieces (`gpu.rs`), and a few rows with
+//!   several matrices in one launch (`few.rs`)
 
 mod cpu;
+mod few;
 mod gpu;
 mod methods;
 mod thin;
 
+pub(crate) use few::{EACH, SWIGLU};
 pub(crate) use methods::{HALVES, KERNELS};
 
 use crate::buffer::{Buffer, Dtype, Element, Float};
@@ -16,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::narrow::Stored;
 use crate::profile;
 use crate::real::Real;
+use crate::swiglu;
 use half::{bf16, f16};
 
 /// Which operand is stored transposed. The names are those of BLAS: c = op(a) op(b).
@@ -121,19 +125,26 @@ pub fn matmul_into(
     }
 }
 
-/// `a bᵀ` for several matrices `b`: the projections of one input. On the CPU they share what is made of `a`.
+/// `a bᵀ` for several matrices `b`: the projections of one input. On the CPU they share what is made of `a`; few rows are one
+/// launch on a large GPU.
 ///
 /// Shapes: `a` (m, k), each `b` (n, k) with an `n` of its own, results (m, n). Dtypes: as of [`matmul`].
 /// Errors: `Shape`, `Dtype`, `DeviceMismatch`.
 pub fn matmul_each(a: &Buffer, bs: &[(&Buffer, usize)], [m, k]: [usize; 2]) -> Result<Vec<Buffer>> {
-    let specs = bs.iter().map(|&(_, n)| Matmul::one(Layout::Nt, m, n, k));
-    let stored = bs.first().map_or(a.dtype(), |(b, _)| b.dtype());
-    let together = bs.iter().all(|&(b, n)| m <= n && thin::pays(m, n, k) && b.dtype() == stored);
-    if !matches!(a.device(), Device::Cpu) || !together {
-        return bs.iter().zip(specs).map(|((b, _), spec)| matmul(a, b, &spec)).collect();
-    }
     let _span = profile::span(OP);
-    bs.iter().zip(specs).try_for_each(|((b, _), spec)| check(a, b, &spec))?;
+    let specs = || bs.iter().map(|&(_, n)| Matmul::one(Layout::Nt, m, n, k));
+    bs.iter().zip(specs()).try_for_each(|((b, _), spec)| check(a, b, &spec))?;
+    if let Device::Gpu(gpu) = a.device() {
+        a.expect_dtype(OP, "a", Dtype::F32)?;
+        if let Some(cs) = few::each(gpu, a, bs, [m, k])? {
+            return Ok(cs);
+        }
+        return bs.iter().zip(specs()).map(|((b, _), spec)| gpu::product(gpu, a, b, &spec)).collect();
+    }
+    let stored = bs.first().map_or(a.dtype(), |(b, _)| b.dtype());
+    if !bs.iter().all(|&(b, n)| m <= n && thin::pays(m, n, k) && b.dtype() == stored) {
+        return bs.iter().zip(specs()).map(|((b, _), spec)| matmul(a, b, &spec)).collect();
+    }
     let room = |&(_, n): &(_, usize)| Buffer::uninit(a.device(), OP, a.dtype(), m * n);
     let mut cs: Vec<Buffer> = bs.iter().map(room).collect::<Result<_>>()?;
     match a.expect_float(OP, "a")? {
@@ -145,6 +156,24 @@ pub fn matmul_each(a: &Buffer, bs: &[(&Buffer, usize)], [m, k]: [usize; 2]) -> R
         Float::Double => each::<f64, f64>(a, bs, &mut cs, [m, k]),
     }
     Ok(cs)
+}
+
+/// `silu(a gateᵀ) (a upᵀ)`, `silu(x) = x / (1 + exp(-x))`: the gated activation of an input. Few rows are one launch on a large
+/// GPU.
+///
+/// Shapes: `a` (m, k), `gate` and `up` (n, k), result (m, n). Dtypes: as of [`matmul`].
+/// Errors: `Shape`, `Dtype`, `DeviceMismatch`.
+pub fn matmul_swiglu(a: &Buffer, [gate, up]: [&Buffer; 2], [m, n, k]: [usize; 3]) -> Result<Buffer> {
+    if let Device::Gpu(gpu) = a.device() {
+        let _span = profile::span(OP);
+        [gate, up].into_iter().try_for_each(|b| check(a, b, &Matmul::one(Layout::Nt, m, n, k)))?;
+        a.expect_dtype(OP, "a", Dtype::F32)?;
+        if let Some(c) = few::swiglu(gpu, a, [gate, up], [m, n, k])? {
+            return Ok(c);
+        }
+    }
+    let products = matmul_each(a, &[(gate, n), (up, n)], [m, k])?;
+    swiglu::forward(&products[0], &products[1])
 }
 
 fn each<T: Real, W: Stored<T> + Element>(a: &Buffer, bs: &[(&Buffer, usize)], cs: &mut [Buffer], sizes: [usize; 2]) {

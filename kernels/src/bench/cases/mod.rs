@@ -5,6 +5,7 @@ mod decode;
 mod elementwise;
 mod logprob;
 mod matmul;
+mod projections;
 mod rows;
 
 use super::Case;
@@ -35,6 +36,7 @@ pub fn cases() -> Vec<Case> {
     all.extend(rows::cases());
     all.extend(elementwise::cases());
     all.extend(decode::cases());
+    all.extend(projections::cases());
     all
 }
 
