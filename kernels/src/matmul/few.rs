@@ -105,9 +105,9 @@ fn fits(a: &Buffer, bs: &[(&Buffer, usize)], [m, k]: [usize; 2], gpu: &Gpu) -> b
     let results: usize = bs.iter().map(|&(_, n)| (m * n).next_multiple_of(ALIGNED)).sum();
     let longest = bs.iter().map(|(b, _)| b.len() * b.dtype().size()).max().unwrap_or(0).max(results * 4);
     bs.iter().all(|(b, _)| b.dtype() == stored && !b.is_empty())
-        && a.bind_all().offset % ALIGNMENT == 0
-        && bs.iter().all(|(b, _)| b.bind_all().offset % ALIGNMENT == 0)
-        && (!stored.is_half() || k % PACK == 0)
+        && a.bind_all().offset.is_multiple_of(ALIGNMENT)
+        && bs.iter().all(|(b, _)| b.bind_all().offset.is_multiple_of(ALIGNMENT))
+        && (!stored.is_half() || k.is_multiple_of(PACK))
         && longest as u64 <= gpu.max_binding()
         && k <= gpu.turns() / 2
 }
