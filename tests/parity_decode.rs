@@ -3,7 +3,7 @@
 mod support;
 
 use gr2_kernels::attention::Heads;
-use gr2_kernels::decode::{DecodeDims, DecodeRow, DecodeRows, copy_slots, decode, write_suffix};
+use gr2_kernels::decode::{DecodeDims, DecodeRow, DecodeRows, copy_slots, decode, write_tokens};
 use gr2_kernels::{Buffer, Device};
 use support::{assert_close, cases::sum_tolerance, gpu, numbers};
 
@@ -25,7 +25,7 @@ fn two_steps(device: &Device, heads: Heads, rows: &DecodeRows) -> gr2_kernels::R
     let (k, v) = (upload(6, count * width)?, upload(7, count * width)?);
     // another holder must not see the writes
     let before = sk.clone();
-    write_suffix((&mut sk, &mut sv), (&k, &v), &rows.places()?, dims)?;
+    write_tokens((&mut sk, &mut sv), (&k, &v), &rows.places()?, dims)?;
     let first = decode(&q, (&pk, &pv), (&sk, &sv), rows, dims)?;
     copy_slots((&mut sk, &mut sv), (&[4, 0, 0, 3], &[0, 1, 4, 3]), CAPACITY - 1, dims)?;
     let second = decode(&q, (&pk, &pv), (&sk, &sv), rows, dims)?;

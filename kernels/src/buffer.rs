@@ -141,6 +141,40 @@ impl Buffer {
         Ok(buffer)
     }
 
+    /// The elements of several buffers of f32, f64 or u32, one after the other.
+    ///
+    /// Errors: `Shape` for none; `Dtype`, `DeviceMismatch`.
+    pub fn concat(parts: &[&Buffer]) -> Result<Buffer> {
+        const OP: &str = "concat";
+        let first = parts.first().ok_or_else(|| Error::shape(OP, "of no buffers"))?;
+        first.device.expect_all(OP, parts)?;
+        if first.dtype.is_half() {
+            // copies on a device are of four bytes
+            return Err(Error::Dtype { op: OP, operand: "part", found: first.dtype, expected: "f32, f64 or u32" });
+        }
+        parts.iter().try_for_each(|part| part.expect_dtype(OP, "part", first.dtype))?;
+        if let [whole] = parts {
+            return Ok((*whole).clone());
+        }
+        let mut all = Buffer::uninit(&first.device, OP, first.dtype, parts.iter().map(|part| part.len).sum())?;
+        let mut to = 0;
+        for part in parts {
+            let (from, bytes) = (part.byte_offset(), part.len * part.dtype.size());
+            match (&mut all.storage, &part.storage) {
+                (Storage::Cpu(all), Storage::Cpu(part)) => {
+                    let all = Arc::get_mut(all).expect("invariant: fresh memory has one holder");
+                    all.bytes_mut()[to..to + bytes].copy_from_slice(&part.bytes()[from as usize..][..bytes]);
+                }
+                (Storage::Gpu(all), Storage::Gpu(part)) => {
+                    part.gpu().copy(OP, part, from, all, to as u64, bytes as u64)?;
+                }
+                _ => unreachable!("invariant: all are on one device"),
+            }
+            to += bytes;
+        }
+        Ok(all)
+    }
+
     /// Copies the elements to the host; on a GPU this waits for everything queued before.
     ///
     /// Errors: `Dtype` if `T` is not the stored type; `DeviceLost`.
@@ -334,6 +368,19 @@ mod tests {
         b.as_mut_slice::<f32>()[0] = 9.0;
         assert_eq!(a.to_vec::<f32>().unwrap(), [1.0, 2.0, 3.0]);
         assert_eq!(b.to_vec::<f32>().unwrap(), [9.0, 3.0]);
+    }
+
+    #[test]
+    fn parts_follow_each_other() {
+        let gpu = crate::check::gpu("concat").map(|(device, _)| device);
+        for device in std::iter::once(Device::Cpu).chain(gpu) {
+            let of = |x: &[u32]| Buffer::from_slice(&device, x).unwrap();
+            let (a, b) = (of(&[1, 2, 3]), of(&[4]));
+            let all = Buffer::concat(&[&a.view(1..3), &b, &of(&[]), &a]).unwrap();
+            assert_eq!(all.to_vec::<u32>().unwrap(), [2, 3, 4, 1, 2, 3]);
+            let message = Buffer::concat(&[&a, &Buffer::from_slice(&device, &[1.0f32]).unwrap()]).unwrap_err();
+            assert_eq!(message.to_string(), "concat: part is f32, expected u32");
+        }
     }
 
     #[test]

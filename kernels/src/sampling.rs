@@ -114,9 +114,15 @@ pub fn sample(logits: &Buffer, uniforms: &Buffer, rows: usize, cols: usize, temp
 
 /// Reads tokens of [`argmax`] or [`sample`] back.
 ///
-/// Errors: `Shape` naming the first row that has no token.
+/// Errors: as of [`checked`].
 pub fn read(tokens: &Buffer) -> Result<Vec<u32>> {
-    let tokens = tokens.to_vec::<u32>()?;
+    checked(tokens.to_vec()?)
+}
+
+/// Tokens of [`argmax`] or [`sample`] that were read back.
+///
+/// Errors: `Shape` naming the first row that has no token.
+pub fn checked(tokens: Vec<u32>) -> Result<Vec<u32>> {
     match tokens.iter().position(|t| *t == NO_TOKEN) {
         Some(row) => Err(Error::shape("sample", format!("row {row} has a NaN or infinite logit, or none unmasked"))),
         None => Ok(tokens),

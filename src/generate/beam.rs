@@ -4,6 +4,7 @@ use super::cache::{Cache, Decode, prefill};
 use crate::autograd::{Tape, Var};
 use crate::error::{Error, Result};
 use crate::model::Qwen3;
+use gr2_kernels::Segments;
 use gr2_kernels::decode::DecodeRow;
 
 /// A tree of the token sequences that may be generated, all of one length.
@@ -64,8 +65,12 @@ fn search<C: Constraint>(
     constraint: &C,
     beams: usize,
 ) -> Result<Vec<Vec<Beam<C::Node>>>> {
-    let mut cache = Cache::new(model.config(), model.device(), prompts.len() * beams, constraint.depth())?;
-    let (hidden, packed) = prefill(model, &mut cache, prompts)?;
+    let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+    let packed = Segments::packed(&prompts.iter().map(|prompt| prompt.len()).collect::<Vec<usize>>())?;
+    let (tokens, slots) = (packed.tokens(), prompts.len() * beams);
+    let mut cache = Cache::new(model.config(), model.device(), tokens, slots, constraint.depth())?;
+    let places: Vec<_> = packed.list().iter().map(|prompt| prompt.start..prompt.start + prompt.len).collect();
+    let hidden = prefill(model, &mut cache, &prompts, &places)?;
 
     let start = Beam { tokens: vec![], node: constraint.root(), logp: 0.0 };
     let mut paths: Vec<Vec<Beam<C::Node>>> = vec![vec![start]; prompts.len()];

@@ -1,5 +1,5 @@
-//! The KV cache: prompts packed as they were prefilled and shared by all their continuations, and a slot per
-//! continuation for what it adds.
+//! The KV cache: a room of tokens where prompts lie, each shared by all its continuations, and a slot per continuation for
+//! what it adds.
 
 use crate::autograd::{Tape, Var};
 use crate::error::Result;
@@ -7,15 +7,15 @@ use crate::model::{Qwen3, Qwen3Config};
 use crate::nn::Context;
 use crate::ops;
 use crate::tensor::Tensor;
-use gr2_kernels::Segments;
 use gr2_kernels::attention::Heads;
 use gr2_kernels::decode::{self, DecodeDims, DecodeRow, DecodeRows, Places};
-use gr2_kernels::{Buffer, Device, Dtype};
+use gr2_kernels::{Buffer, Device, Dtype, Segments};
+use std::ops::Range;
 
 /// Keys and values of one layer.
 struct LayerCache {
-    /// (Tp, K, D) of the packed prompts.
-    prompt: Option<(Tensor, Tensor)>,
+    /// (tokens, K, D) of the prompts.
+    prompt: (Buffer, Buffer),
     /// (slots, capacity, K, D) of the continuations.
     suffix: (Buffer, Buffer),
 }
@@ -24,17 +24,26 @@ struct LayerCache {
 pub struct Cache {
     layers: Vec<LayerCache>,
     dims: DecodeDims,
+    prompt_tokens: usize,
 }
 
 impl Cache {
-    /// Room for `slots` continuations of `capacity` tokens each.
-    pub fn new(config: &Qwen3Config, device: &Device, slots: usize, capacity: usize) -> Result<Cache> {
+    /// Room for prompts of `prompt_tokens` together, and for `slots` continuations of `capacity` tokens each.
+    pub fn new(
+        config: &Qwen3Config,
+        device: &Device,
+        prompt_tokens: usize,
+        slots: usize,
+        capacity: usize,
+    ) -> Result<Cache> {
         let heads = Heads { query: config.num_attention_heads, kv: config.num_key_value_heads, dim: config.head_dim };
         let dims = DecodeDims { heads, capacity, scale: heads.scale() };
-        let len = slots * capacity * heads.kv * heads.dim;
-        let room = || Buffer::zeros(device, "kv cache", Dtype::F32, len);
-        let layers = (0..config.num_hidden_layers).map(|_| Ok(LayerCache { prompt: None, suffix: (room()?, room()?) }));
-        Ok(Cache { layers: layers.collect::<Result<_>>()?, dims })
+        let room = |tokens: usize| -> Result<(Buffer, Buffer)> {
+            let zeros = || Buffer::zeros(device, "kv cache", Dtype::F32, tokens * heads.kv * heads.dim);
+            Ok((zeros()?, zeros()?))
+        };
+        let layer = |_| Ok(LayerCache { prompt: room(prompt_tokens)?, suffix: room(slots * capacity)? });
+        Ok(Cache { layers: (0..config.num_hidden_layers).map(layer).collect::<Result<_>>()?, dims, prompt_tokens })
     }
 
     /// Continuation `to[i]` becomes a copy of what continuation `from[i]` was, for all `i` at once.
@@ -47,17 +56,19 @@ impl Cache {
     }
 }
 
-/// Runs prompts, none of them empty, and keeps their keys and values: the hidden state of the last token of each (P, C),
-/// and where each lies among the packed tokens.
+/// Runs prompts, none of them empty, and keeps their keys and values at `places` of the cache: the hidden state of the last
+/// token of each (P, C).
 ///
-/// Errors: `Shape` for a token past the vocabulary; `Kernel`.
-pub(super) fn prefill(model: &Qwen3, cache: &mut Cache, prompts: &[Vec<u32>]) -> Result<(Var, Segments)> {
-    let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
+/// Errors: `Shape` for a token past the vocabulary; `Kernel`, for a place past the cache's room too.
+pub(super) fn prefill(model: &Qwen3, cache: &mut Cache, prompts: &[&[u32]], places: &[Range<u32>]) -> Result<Var> {
+    let lengths: Vec<usize> = prompts.iter().map(|prompt| prompt.len()).collect();
     let segments = Segments::packed(&lengths)?;
     let last: Vec<u32> = segments.list().iter().map(|prompt| prompt.start + prompt.len - 1).collect();
-    let mut context = Prefill { cache, positions: segments.positions(), segments: segments.clone() };
-    let hidden = model.hidden_of(&Tape::inference(), &prompts.concat(), &last, &mut context)?;
-    Ok((hidden, segments))
+    // the room is one slot, in which every token has its place
+    let tokens = places.iter().cloned().flatten().map(|token| (0, token));
+    let places = Places::new(tokens.collect())?;
+    let mut context = Prefill { cache, positions: segments.positions(), segments, places };
+    model.hidden_of(&Tape::inference(), &prompts.concat(), &last, &mut context)
 }
 
 /// Prompts packed one after the other.
@@ -65,6 +76,7 @@ struct Prefill<'a> {
     cache: &'a mut Cache,
     segments: Segments,
     positions: Vec<u32>,
+    places: Places,
 }
 
 impl Context for Prefill<'_> {
@@ -74,7 +86,10 @@ impl Context for Prefill<'_> {
 
     fn attend(&mut self, tape: &Tape, layer: usize, q: &Var, k: &Var, v: &Var) -> Result<Var> {
         tape.refuse_tracked("prefill", &[q, k, v])?;
-        self.cache.layers[layer].prompt = Some((k.tensor().clone(), v.tensor().clone()));
+        let Cache { layers, dims, prompt_tokens } = &mut *self.cache;
+        let (pk, pv) = &mut layers[layer].prompt;
+        let room = DecodeDims { capacity: *prompt_tokens, ..*dims };
+        decode::write_tokens((pk, pv), (k.tensor().buffer(), v.tensor().buffer()), &self.places, room)?;
         ops::attention(tape, q, k, v, &self.segments)
     }
 }
@@ -105,11 +120,10 @@ impl Context for Decode<'_> {
 
     fn attend(&mut self, tape: &Tape, layer: usize, q: &Var, k: &Var, v: &Var) -> Result<Var> {
         tape.refuse_tracked("decode", &[q, k, v])?;
-        let Cache { layers, dims } = &mut *self.cache;
-        let LayerCache { prompt, suffix: (sk, sv) } = &mut layers[layer];
-        decode::write_suffix((sk, sv), (k.tensor().buffer(), v.tensor().buffer()), &self.places, *dims)?;
-        let (pk, pv) = prompt.as_ref().expect("invariant: prompts are prefilled before decoding");
-        let out = decode::decode(q.tensor().buffer(), (pk.buffer(), pv.buffer()), (sk, sv), &self.rows, *dims)?;
+        let Cache { layers, dims, .. } = &mut *self.cache;
+        let LayerCache { prompt: (pk, pv), suffix: (sk, sv) } = &mut layers[layer];
+        decode::write_tokens((sk, sv), (k.tensor().buffer(), v.tensor().buffer()), &self.places, *dims)?;
+        let out = decode::decode(q.tensor().buffer(), (pk, pv), (sk, sv), &self.rows, *dims)?;
         Ok(tape.constant(Tensor::new(out, q.tensor().shape().clone())?))
     }
 }

@@ -6,6 +6,11 @@ pub trait Grammar: Sync {
     /// token. At least one.
     fn allowed(&self, prompt: usize, tokens: &[u32]) -> Option<Vec<u32>>;
 
+    /// True if it never limits or completes anything, so that tokens need not be looked at one by one.
+    fn is_free(&self) -> bool {
+        false
+    }
+
     /// Everything that follows the new `tokens` of a continuation of prompt `prompt` up to a stop token, where nothing is
     /// left to choose.
     fn rest(&self, _prompt: usize, _tokens: &[u32]) -> Option<Vec<u32>> {
@@ -20,5 +25,9 @@ pub struct Free;
 impl Grammar for Free {
     fn allowed(&self, _: usize, _: &[u32]) -> Option<Vec<u32>> {
         None
+    }
+
+    fn is_free(&self) -> bool {
+        true
     }
 }

@@ -1,19 +1,11 @@
-//! Batched sampling: several continuations of several prompts, each prompt prefilled once, finished continuations
-//! leaving the batch.
+//! Sampling: several continuations of several prompts.
 
-use super::cache::{Cache, Decode, prefill};
+use super::batch::Batch;
 use super::grammar::Grammar;
-use super::sampler::{Sampler, SamplerConfig};
-use crate::autograd::{Tape, Var};
 use crate::error::{Error, Result};
+use crate::generate::SamplerConfig;
 use crate::model::Qwen3;
-use crate::ops;
-use crate::tensor::{Rng, stream};
-use gr2_kernels::Segment;
-use gr2_kernels::decode::DecodeRow;
-use gr2_kernels::restrict::restrict;
-use rand::RngExt;
-use rayon::prelude::*;
+use gr2_kernels::Device;
 
 /// What to generate.
 #[derive(Debug, Clone)]
@@ -51,17 +43,6 @@ pub struct Rollout {
     pub finished: bool,
 }
 
-impl Rollout {
-    /// Appends tokens that were not drawn, as far as there is room.
-    fn append(&mut self, mut rest: Vec<u32>, config: &RolloutConfig) {
-        rest.truncate(config.max_new_tokens - self.tokens.len());
-        self.finished |= rest.last().is_some_and(|last| config.stop.contains(last));
-        self.logps.resize(self.logps.len() + rest.len(), 0.0);
-        self.allowed.extend(rest.iter().map(|&token| vec![token]));
-        self.tokens.extend(rest);
-    }
-}
-
 /// Generates `config.samples` continuations of every prompt, in order of prompts.
 ///
 /// The draws of continuation `g` of prompt `p` depend on (seed, step, p·G + g) only, not on what shares its batch.
@@ -76,121 +57,110 @@ pub fn rollout(
     if let Some(empty) = prompts.iter().position(|p| p.is_empty()) {
         return Err(Error::Shape { op: "generate", problem: format!("prompt {empty} is empty") });
     }
-    let wave = (config.max_rows / config.samples.max(1)).max(1);
-    let mut rollouts = Vec::with_capacity(prompts.len() * config.samples);
-    for (i, prompts) in prompts.chunks(wave).enumerate() {
-        rollouts.extend(Wave::new(model, prompts, i * wave, grammar, config)?.run()?);
+    if prompts.is_empty() || config.samples == 0 {
+        return Ok(vec![]);
     }
-    Ok(rollouts)
+    Batch::new(model, prompts, grammar, config, tokens_ahead(model.device()))?.run()
 }
 
-/// A continuation being written.
-struct Live {
-    rollout: Rollout,
-    rng: Rng,
-    /// Its prompt's place among the packed prompts.
-    prompt: Segment,
-    /// Prompt and new tokens: what a repetition penalty is for.
-    context: Vec<u32>,
-}
-
-/// Prompts whose continuations are decoded together.
-struct Wave<'a> {
-    model: &'a Qwen3,
-    grammar: &'a dyn Grammar,
-    config: &'a RolloutConfig,
-    cache: Cache,
-    live: Vec<Live>,
-    sampler: Sampler,
-}
-
-impl<'a> Wave<'a> {
-    /// Prefills the prompts and draws the first token of every continuation.
-    fn new(
-        model: &'a Qwen3,
-        prompts: &[Vec<u32>],
-        first: usize,
-        grammar: &'a dyn Grammar,
-        config: &'a RolloutConfig,
-    ) -> Result<Wave<'a>> {
-        let slots = prompts.len() * config.samples;
-        let mut cache = Cache::new(model.config(), model.device(), slots, config.max_new_tokens.max(1))?;
-        let (hidden, packed) = prefill(model, &mut cache, prompts)?;
-        let mut live = vec![];
-        let mut from = vec![];
-        for (p, &prompt) in packed.list().iter().enumerate() {
-            for g in 0..config.samples {
-                let rollout =
-                    Rollout { prompt: first + p, tokens: vec![], logps: vec![], allowed: vec![], finished: false };
-                let rng = stream(config.seed, "rollout", config.step, ((first + p) * config.samples + g) as u64);
-                live.push(Live { rollout, rng, prompt, context: prompts[p].clone() });
-                from.push(p as u32);
-            }
-        }
-        let mut wave = Wave { model, grammar, config, cache, live, sampler: Sampler::new(config.sampler.clone())? };
-        let tape = Tape::inference();
-        // one row of hidden states per continuation, those of one prompt being the same
-        let last = ops::gather_rows(&tape, &hidden, &from)?;
-        let all: Vec<usize> = (0..wave.live.len()).collect();
-        wave.draw(&tape, &last, &all)?;
-        Ok(wave)
+/// Tokens drawn before the host looks at them, where nothing but a stop token depends on it: a GPU then need not wait for the
+/// host between them. What computes on the host itself gains nothing, and would lose what comes after a stop token.
+fn tokens_ahead(device: &Device) -> usize {
+    const AHEAD: usize = 8;
+    match device {
+        Device::Gpu(gpu) if gpu.summary().hardware => AHEAD,
+        _ => 1,
     }
+}
 
-    fn run(mut self) -> Result<Vec<Rollout>> {
-        let max = self.config.max_new_tokens;
-        loop {
-            let active: Vec<usize> = (0..self.live.len())
-                .filter(|&i| !self.live[i].rollout.finished && self.live[i].rollout.tokens.len() < max)
-                .collect();
-            if active.is_empty() {
-                return Ok(self.live.into_iter().map(|l| l.rollout).collect());
-            }
-            let row = |&i: &usize| DecodeRow {
-                prompt_start: self.live[i].prompt.start,
-                prompt_len: self.live[i].prompt.len,
-                slot: i as u32,
-                suffix_len: self.live[i].rollout.tokens.len() as u32,
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate::Free;
+    use crate::model::Qwen3Config;
+    use gr2_kernels::GpuOptions;
+
+    #[test]
+    fn continuations_are_the_same_whatever_shares_their_batch_and_whenever_they_are_read() {
+        let model = Qwen3::random(Qwen3Config::small(19, 16, 2, (2, 1, 8), 24), &Device::Cpu, 3).unwrap();
+        let prompts: Vec<Vec<u32>> =
+            (0..7u32).map(|p| (0..1 + p * 5 % 9).map(|i| (i * 7 + p) % 19).collect()).collect();
+        for sampler in [SamplerConfig::sampling(1.0), SamplerConfig { top_k: 15, ..SamplerConfig::sampling(1.0) }] {
+            let config = RolloutConfig {
+                samples: 3,
+                max_new_tokens: 11,
+                // drawn now and then: continuations leave, and others come in their place
+                stop: vec![4, 9],
+                sampler,
+                vocab_limit: 18,
+                seed: 5,
+                step: 2,
+                max_rows: usize::MAX,
             };
-            let rows = active.iter().map(row).collect();
-            let newest = |i: &usize| *self.live[*i].rollout.tokens.last().expect("invariant: one token is drawn first");
-            let ids: Vec<u32> = active.iter().map(newest).collect();
-            let tape = Tape::inference();
-            let hidden = self.model.hidden(&tape, &ids, &mut Decode::new(&mut self.cache, rows)?)?;
-            self.draw(&tape, &hidden, &active)?;
+            let expected = rollout(&model, &prompts, &Free, &config).unwrap();
+            let lengths: Vec<usize> = expected.iter().map(|rollout| rollout.tokens.len()).collect();
+            assert!(expected.iter().zip(0..).all(|(rollout, i)| rollout.prompt == i / 3));
+            assert!(lengths.iter().min() < lengths.iter().max(), "{lengths:?}");
+            for (max_rows, ahead) in [(1, 1), (7, 1), (7, 4), (usize::MAX, 5)] {
+                let config = RolloutConfig { max_rows, ..config.clone() };
+                let found = Batch::new(&model, &prompts, &Free, &config, ahead).unwrap().run().unwrap();
+                for (found, expected) in found.iter().zip(&expected) {
+                    assert_eq!((found.prompt, &found.tokens), (expected.prompt, &expected.tokens));
+                    assert_eq!(found.finished, expected.finished);
+                    assert!(found.logps.iter().zip(&expected.logps).all(|(a, b)| (a - b).abs() < 1e-4));
+                }
+                assert_eq!(found.len(), expected.len());
+            }
         }
     }
 
-    /// Draws the next token of the continuations `active` from their hidden states (R, C).
-    fn draw(&mut self, tape: &Tape, hidden: &Var, active: &[usize]) -> Result<()> {
-        let limit = self.config.vocab_limit.min(self.model.config().vocab_size);
-        let head = tape.constant(self.model.head().value.narrow(0..limit)?);
-        let mut logits = ops::linear(tape, hidden, &head)?.tensor().clone();
-        let allowed: Vec<Vec<u32>> = active
-            .par_iter()
-            .map(|&i| self.grammar.allowed(self.live[i].rollout.prompt, &self.live[i].rollout.tokens))
-            .map(Option::unwrap_or_default)
-            .collect();
-        let lists: Vec<&[u32]> = allowed.iter().map(Vec::as_slice).collect();
-        restrict(logits.buffer_mut(), &lists, limit)?;
-        let uniforms: Vec<f32> = active.iter().map(|&i| self.live[i].rng.random::<f32>()).collect();
-        let histories: Vec<&[u32]> = active.iter().map(|&i| self.live[i].context.as_slice()).collect();
-        let drawn = self.sampler.draw(&logits, &uniforms, &histories)?;
-        for ((&i, (token, logp)), list) in active.iter().zip(drawn).zip(allowed) {
-            let Live { rollout, context, .. } = &mut self.live[i];
-            context.push(token);
-            rollout.tokens.push(token);
-            rollout.logps.push(logp);
-            rollout.allowed.push(list);
-            rollout.finished = self.config.stop.contains(&token);
+    #[test]
+    fn a_gpu_is_fed_its_own_draws() {
+        let Ok(device) = Device::open("gpu", GpuOptions::for_tests()) else {
+            assert!(std::env::var("REQUIRE_GPU").as_deref() != Ok("1"), "REQUIRE_GPU=1 and no adapter");
+            println!("a gpu is fed its own draws: skipped, no Vulkan, Metal or DX12 adapter");
+            return;
+        };
+        let model = Qwen3::random(Qwen3Config::small(19, 16, 2, (2, 1, 8), 24), &device, 3).unwrap();
+        let prompts = [vec![1, 2, 3], vec![4], vec![5, 6]];
+        for sampler in [SamplerConfig::sampling(1.0), SamplerConfig::greedy()] {
+            let config = RolloutConfig {
+                samples: 2,
+                max_new_tokens: 7,
+                stop: vec![4],
+                sampler,
+                vocab_limit: 18,
+                seed: 5,
+                step: 2,
+                max_rows: 4,
+            };
+            let run = |ahead| Batch::new(&model, &prompts, &Free, &config, ahead).unwrap().run().unwrap();
+            let (found, expected) = (run(4), run(1));
+            for (found, expected) in found.iter().zip(&expected) {
+                assert_eq!((&found.tokens, found.finished), (&expected.tokens, expected.finished));
+                assert!(found.logps.iter().zip(&expected.logps).all(|(a, b)| (a - b).abs() < 1e-4));
+            }
         }
-        let rest: Vec<Option<Vec<u32>>> = active
-            .par_iter()
-            .map(|&i| &self.live[i].rollout)
-            .map(|rollout| self.grammar.rest(rollout.prompt, &rollout.tokens).filter(|_| !rollout.finished))
-            .collect();
-        for (&i, rest) in active.iter().zip(rest) {
-            self.live[i].rollout.append(rest.unwrap_or_default(), self.config);
-        }
-        Ok(())
+    }
+
+    #[test]
+    fn nothing_asked_for_is_nothing_done() {
+        let model = Qwen3::random(Qwen3Config::small(19, 16, 1, (2, 1, 8), 24), &Device::Cpu, 3).unwrap();
+        let config = RolloutConfig {
+            samples: 2,
+            max_new_tokens: 0,
+            stop: vec![],
+            sampler: SamplerConfig::greedy(),
+            vocab_limit: 19,
+            seed: 0,
+            step: 0,
+            max_rows: 4,
+        };
+        let found = rollout(&model, &[vec![1, 2]], &Free, &config).unwrap();
+        assert!(found.len() == 2 && found.iter().all(|rollout| rollout.tokens.is_empty() && !rollout.finished));
+        assert!(
+            rollout(&model, &[vec![1]], &Free, &RolloutConfig { samples: 0, ..config.clone() }).unwrap().is_empty()
+        );
+        assert!(rollout(&model, &[], &Free, &config).unwrap().is_empty());
     }
 }

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use gr2_kernels::logprob::{Chunk, Stats, stats};
 use gr2_kernels::sampling;
+use gr2_kernels::{Buffer, Device};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -67,7 +68,7 @@ impl SamplerConfig {
     }
 
     /// True if nothing but a temperature shapes the distribution, so that the device draws without sending logits.
-    fn plain(&self) -> bool {
+    pub(super) fn plain(&self) -> bool {
         let filtered = self.do_sample && (self.top_k > 0 || self.top_p < 1.0 || self.min_p > 0.0);
         self.repetition_penalty == 1.0 && !filtered
     }
@@ -98,6 +99,32 @@ impl std::fmt::Display for SamplerConfig {
 #[derive(Debug, Clone)]
 pub struct Sampler {
     config: SamplerConfig,
+}
+
+/// Tokens that were drawn and are still on the device.
+pub(super) struct Drawn {
+    /// (R) u32.
+    pub(super) tokens: Tensor,
+    /// (R).
+    logps: Buffer,
+}
+
+impl Drawn {
+    /// Tokens and log-probabilities of several draws, read back together.
+    ///
+    /// Errors: `Kernel` naming the row that has no distribution, in the order of the draws.
+    pub(super) fn read(draws: &[Drawn]) -> Result<Vec<Vec<(u32, f32)>>> {
+        let tokens: Vec<&Buffer> = draws.iter().map(|drawn| drawn.tokens.buffer()).collect();
+        let logps: Vec<&Buffer> = draws.iter().map(|drawn| &drawn.logps).collect();
+        let (tokens, logps) = (Buffer::concat(&tokens)?.to_vec::<u32>()?, Buffer::concat(&logps)?.to_vec::<f32>()?);
+        let mut all = tokens.into_iter().zip(logps);
+        let mut read = vec![];
+        for drawn in draws {
+            let (tokens, logps): (Vec<u32>, Vec<f32>) = all.by_ref().take(drawn.tokens.shape().len()).unzip();
+            read.push(sampling::checked(tokens)?.into_iter().zip(logps).collect());
+        }
+        Ok(read)
+    }
 }
 
 /// A token that is still in the running.
@@ -135,7 +162,8 @@ impl Sampler {
             return Err(Error::Shape { op: OP, problem });
         }
         if self.config.plain() {
-            return self.draw_on_device(logits, uniforms);
+            let drawn = Drawn::read(&[self.draw_on_device(logits, uniforms)?])?;
+            return Ok(drawn.into_iter().flatten().collect());
         }
         let mut host = logits.to_vec::<f32>()?;
         let rows = host.par_chunks_mut(cols.max(1)).zip(uniforms).zip(histories).enumerate();
@@ -147,21 +175,25 @@ impl Sampler {
         .collect()
     }
 
-    fn draw_on_device(&self, logits: &Tensor, uniforms: &[f32]) -> Result<Vec<(u32, f32)>> {
+    /// As [`Self::draw`] for a [plain](SamplerConfig::plain) configuration, the tokens left on the device.
+    pub(super) fn draw_on_device(&self, logits: &Tensor, uniforms: &[f32]) -> Result<Drawn> {
         let (rows, cols) = logits.shape().rows();
         let (device, x) = (logits.device(), logits.buffer());
-        let (tokens, logp) = if self.config.do_sample {
+        let (tokens, logps) = if self.config.do_sample {
             let uniforms = Tensor::from_slice(device, uniforms, [rows])?;
             let drawn = sampling::sample(x, uniforms.buffer(), rows, cols, self.config.temperature)?;
-            (sampling::read(&drawn.tokens)?, drawn.logp)
+            (drawn.tokens, drawn.logp)
         } else {
             let best = sampling::argmax(x, rows, cols)?;
-            let tokens = sampling::read(&best)?;
+            if let Device::Cpu = device {
+                // a row without a token is an error here already, where nothing waits for it
+                sampling::read(&best)?;
+            }
             let mut out = Stats::uninit(device, logits.dtype(), rows)?;
             stats(x, &best, &Chunk { first: 0, rows, cols, temperature: 1.0 }, &mut out)?;
-            (tokens, out.logp)
+            (best, out.logp)
         };
-        Ok(tokens.into_iter().zip(logp.to_vec::<f32>()?).collect())
+        Ok(Drawn { tokens: Tensor::new(tokens, [rows])?, logps })
     }
 
     /// Applies the repetition penalty to one row: once per token that is in `history`, however often.
@@ -262,7 +294,6 @@ fn pick(candidates: &[Candidate], largest: f32, uniform: f32) -> (u32, f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gr2_kernels::Device;
 
     /// Every token the sampler can draw from a row, with its probability.
     fn support(config: SamplerConfig, logits: &[f32]) -> Vec<(u32, f32)> {

@@ -95,7 +95,16 @@ impl Qwen3 {
     ///
     /// Errors: `Shape` for an id past the vocabulary or a context of another length.
     pub fn hidden(&self, tape: &Tape, ids: &[u32], context: &mut dyn Context) -> Result<Var> {
-        self.run(tape, ids, None, context)
+        let (count, x) = (ids.len(), || self.embedding.forward(tape, ids));
+        self.run(tape, (count, x), None, context)
+    }
+
+    /// [`Self::hidden`] of tokens (T) that were just drawn and that only the device knows.
+    ///
+    /// Errors: `Shape` for a context of another length.
+    pub fn hidden_of_drawn(&self, tape: &Tape, ids: &Tensor, context: &mut dyn Context) -> Result<Var> {
+        let (count, x) = (ids.shape().len(), || self.embedding.forward_on_device(tape, ids));
+        self.run(tape, (count, x), None, context)
     }
 
     /// Rows `rows` of [`Self::hidden`]: (R, C). What others alone would need of the last layer is not computed.
@@ -103,16 +112,23 @@ impl Qwen3 {
     /// Errors: as of `hidden`; `Shape` for a row past T.
     pub fn hidden_of(&self, tape: &Tape, ids: &[u32], rows: &[u32], context: &mut dyn Context) -> Result<Var> {
         let all = rows.len() == ids.len() && rows.iter().enumerate().all(|(i, &row)| row as usize == i);
-        self.run(tape, ids, Some(rows).filter(|_| !all), context)
+        let (count, x) = (ids.len(), || self.embedding.forward(tape, ids));
+        self.run(tape, (count, x), Some(rows).filter(|_| !all), context)
     }
 
-    fn run(&self, tape: &Tape, ids: &[u32], rows: Option<&[u32]>, context: &mut dyn Context) -> Result<Var> {
-        if ids.len() != context.positions().len() {
-            let problem = format!("{} tokens, context of {}", ids.len(), context.positions().len());
+    fn run(
+        &self,
+        tape: &Tape,
+        (tokens, embed): (usize, impl FnOnce() -> Result<Var>),
+        rows: Option<&[u32]>,
+        context: &mut dyn Context,
+    ) -> Result<Var> {
+        if tokens != context.positions().len() {
+            let problem = format!("{tokens} tokens, context of {}", context.positions().len());
             return Err(Error::Shape { op: "model", problem });
         }
         let rope = self.rope.at(context.positions())?;
-        let mut x = Stream::new(self.embedding.forward(tape, ids)?);
+        let mut x = Stream::new(embed()?);
         for (i, block) in self.blocks.iter().enumerate() {
             let rows = rows.filter(|_| i + 1 == self.blocks.len());
             let checkpointed = self.gradient_checkpointing && tape.records();

@@ -3,6 +3,7 @@
 use crate::autograd::{Param, Tape, Var};
 use crate::error::Result;
 use crate::ops;
+use crate::tensor::Tensor;
 
 /// `y = x Wᵀ (+ b)`.
 #[derive(Debug, Clone)]
@@ -56,5 +57,10 @@ impl Embedding {
     /// Rows of `ids`: (T, C).
     pub fn forward(&self, tape: &Tape, ids: &[u32]) -> Result<Var> {
         ops::embedding(tape, &tape.param(&self.weight), ids, self.padding)
+    }
+
+    /// Rows of ids (T) that only the device knows, without gradient: (T, C).
+    pub fn forward_on_device(&self, tape: &Tape, ids: &Tensor) -> Result<Var> {
+        ops::embedding_on_device(tape, &tape.param(&self.weight), ids)
     }
 }

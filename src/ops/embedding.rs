@@ -16,6 +16,18 @@ pub fn embedding(tape: &Tape, w: &Var, ids: &[u32], padding: Option<u32>) -> Res
     pick(tape, w, ids, Rows { op: "embedding", what: "token id", padding })
 }
 
+/// [`embedding`] of tokens that only the device knows, where no gradient is wanted; an id past the table gives NaN on a GPU.
+///
+/// Shapes: `w` (V, C), `ids` (T) u32, result (T, C).
+/// Errors: `Kernel`; `Shape` for a tracked `w`.
+pub fn embedding_on_device(tape: &Tape, w: &Var, ids: &Tensor) -> Result<Var> {
+    const OP: &str = "embedding";
+    tape.refuse_tracked(OP, &[w])?;
+    let (_, cols) = w.tensor().shape().dims2(OP)?;
+    let y = gather::rows(w.tensor().buffer(), ids.buffer(), cols)?;
+    Ok(tape.constant(Tensor::new(y, [ids.shape().len(), cols])?))
+}
+
 /// `y[i] = x[index[i]]`, rows of the first dimension in any order, repeated or left out.
 ///
 /// Shapes: `x` (R, C), `index` (I), `y` (I, C).

@@ -24,7 +24,7 @@ pub use add::add;
 pub use add_bias::add_bias;
 pub use attention::attention;
 pub use dropout::dropout;
-pub use embedding::{embedding, gather_rows};
+pub use embedding::{embedding, embedding_on_device, gather_rows};
 pub use linear::{linear, linear_each};
 pub use logprob::{LogProbs, linear_logprob};
 pub use matmul::matmul;

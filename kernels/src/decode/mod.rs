@@ -17,7 +17,7 @@ mod tests;
 
 pub(crate) use gpu::PART;
 pub(crate) use slots::MOVE;
-pub use slots::{Places, copy_slots, write_suffix};
+pub use slots::{Places, copy_slots, write_tokens};
 pub(crate) use split::{MERGE, SPLITS};
 
 use crate::attention::Heads;

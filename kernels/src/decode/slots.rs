@@ -49,7 +49,7 @@ impl Places {
         sorted.sort_unstable();
         if let Some(twice) = sorted.windows(2).find(|w| w[0] == w[1]) {
             let (slot, position) = twice[0];
-            return Err(Error::shape("write suffix", format!("two tokens for slot {slot}, position {position}")));
+            return Err(Error::shape("write tokens", format!("two tokens for slot {slot}, position {position}")));
         }
         Ok(Places { list, tables: PerGpu::default() })
     }
@@ -64,13 +64,13 @@ impl Places {
 ///
 /// Shapes: `suffix` = keys and values (slots, capacity, K, D); `new` = keys and values (R, K, D).
 /// Errors: `Shape` for sizes that disagree or a place outside the cache; `Dtype`, `DeviceMismatch`.
-pub fn write_suffix(
+pub fn write_tokens(
     suffix: (&mut Buffer, &mut Buffer),
     new: (&Buffer, &Buffer),
     places: &Places,
     dims: DecodeDims,
 ) -> Result<()> {
-    const OP: &str = "write suffix";
+    const OP: &str = "write tokens";
     let _span = profile::span(OP);
     let width = dims.heads.kv_width();
     let slots = slots_of(OP, (suffix.0, suffix.1), dims)?;

@@ -55,7 +55,7 @@ fn the_current_token_goes_to_the_end_of_its_suffix_and_nowhere_else() {
     let (_, _, [mut sk, mut sv]) = caches(0);
     let (before_k, before_v) = (sk.to_vec::<f64>().unwrap(), sv.to_vec::<f64>().unwrap());
     let (k, v) = (upload(&numbers(6, 2 * WIDTH)), upload(&numbers(7, 2 * WIDTH)));
-    write_suffix((&mut sk, &mut sv), (&k, &v), &rows.places().unwrap(), DIMS).unwrap();
+    write_tokens((&mut sk, &mut sv), (&k, &v), &rows.places().unwrap(), DIMS).unwrap();
     for (mut expected, new, found) in [(before_k, k, sk), (before_v, v, sv)] {
         let new = new.as_slice::<f64>();
         expected[(2 * 5 + 2) * WIDTH..(2 * 5 + 3) * WIDTH].copy_from_slice(&new[..WIDTH]);
