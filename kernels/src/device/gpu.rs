@@ -113,6 +113,8 @@ pub(super) struct Inner {
     pub(super) matrices: Option<Matrices>,
     /// Whether kernels on them compute right, for those that were tried.
     matrices_work: Mutex<HashMap<&'static str, bool>>,
+    /// Kernels on matrix units are given as SPIR-V.
+    pub(super) own_spirv: bool,
     pub(super) timestamps: bool,
     pub(super) pool: Mutex<Pool>,
     pub(super) stream: Mutex<Stream>,
@@ -193,9 +195,15 @@ impl Gpu {
         };
         let (required, experimental_features) = match matrices {
             None => (wgpu::Features::IMMEDIATES, wgpu::ExperimentalFeatures::disabled()),
-            // SAFETY: of what is experimental only cooperative matrices are used, in kernels that the parity tests run.
             Some(_) => {
-                (wgpu::Features::IMMEDIATES | Matrices::FEATURES, unsafe { wgpu::ExperimentalFeatures::enabled() })
+                let own_spirv = match adapter.get_info().backend {
+                    wgpu::Backend::Vulkan => offered & wgpu::Features::PASSTHROUGH_SHADERS,
+                    _ => wgpu::Features::empty(),
+                };
+                // SAFETY: of what is experimental only cooperative matrices are used, and SPIR-V that naga made of their
+                // kernels, which the parity tests run.
+                let experimental = unsafe { wgpu::ExperimentalFeatures::enabled() };
+                (wgpu::Features::IMMEDIATES | Matrices::FEATURES | own_spirv, experimental)
             }
         };
         let descriptor = wgpu::DeviceDescriptor {
@@ -234,6 +242,7 @@ impl Gpu {
             reduction: Reduction::of(smallest_subgroup, small_simd),
             matrices,
             matrices_work: Mutex::default(),
+            own_spirv: features.contains(wgpu::Features::PASSTHROUGH_SHADERS),
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             pool: Mutex::new(pool),
             stream: Mutex::default(),

@@ -6,7 +6,7 @@
 //! - timestamps: GPU time of every dispatch while profiling is on (`timestamps.rs`)
 //! - pipelines: one compilation per kernel, cached bind groups (`pipeline.rs`), their texts: reductions as
 //!   the adapter allows (`reduction.rs`), matrix units (`matrices.rs`), lines repeated (`unroll.rs`), accesses of one
-//!   element or of four (`widths.rs`)
+//!   element or of four (`widths.rs`); matrix units need SPIR-V of our own on Vulkan (`spirv.rs`)
 
 mod gpu;
 pub(crate) mod host;
@@ -14,6 +14,7 @@ mod matrices;
 mod memory;
 mod pipeline;
 mod reduction;
+mod spirv;
 mod stream;
 mod timestamps;
 mod unroll;
@@ -24,6 +25,7 @@ pub use matrices::{MATRICES, Matrices};
 pub(crate) use memory::GpuMemory;
 pub use pipeline::{Access, Constant, Kernel};
 pub use reduction::{REDUCE, Reduction};
+pub use spirv::Spirv;
 pub(crate) use widths::{FOURS, ONES, Widths};
 
 use crate::error::{Error, Result};

@@ -1,11 +1,11 @@
 //! Kernels as compiled pipelines: one compilation per kernel and device, one bind group per set of buffers.
 
-use super::gpu::{Gpu, lock};
+use super::gpu::{Gpu, Inner, lock};
 use super::matrices::{MATRICES, Matrices};
 use super::reduction::{REDUCE, Reduction};
 use super::unroll::unroll;
 use crate::buffer::Bind;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -106,22 +106,18 @@ impl Gpu {
         if let Some(found) = lock(&self.0.pipelines).compiled.get(&kernel.id()) {
             return Ok(found.clone());
         }
-        let built = Arc::new(self.compile(kernel));
+        let built = Arc::new(self.compile(kernel)?);
         self.check(kernel.name)?;
         lock(&self.0.pipelines).compiled.insert(kernel.id(), built.clone());
         Ok(built)
     }
 
-    fn compile(&self, kernel: &Kernel) -> Compiled {
+    fn compile(&self, kernel: &Kernel) -> Result<Compiled> {
         let device = &self.0.device;
-        let source = wgpu::ShaderSource::Wgsl(kernel.source(self.0.reduction, self.0.matrices).into());
-        let descriptor = wgpu::ShaderModuleDescriptor { label: Some(kernel.name), source };
-        let module = if self.0.checked {
-            device.create_shader_module(descriptor)
-        } else {
-            // SAFETY: every index a kernel forms is guarded by its parameters, which launchers derive from the sizes
-            // they checked, and no loop is unbounded; the parity suite runs the same kernels in checked mode.
-            unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+        // what is given as SPIR-V has its constants in it
+        let (module, constants) = match self.0.own_spirv && kernel.cooperates() {
+            true => (self.module_of_spirv(kernel)?, vec![]),
+            false => (self.module_of_wgsl(kernel), kernel.constants(self.0.small_simd)),
         };
         let entries: Vec<_> = (0u32..)
             .zip(kernel.bindings)
@@ -149,12 +145,39 @@ impl Gpu {
             module: &module,
             entry_point: Some(kernel.entry),
             compilation_options: wgpu::PipelineCompilationOptions {
-                constants: &kernel.constants(self.0.small_simd),
+                constants: &constants,
                 zero_initialize_workgroup_memory: self.0.checked,
             },
             cache: None,
         });
-        Compiled { pipeline, layout }
+        Ok(Compiled { pipeline, layout })
+    }
+
+    fn module_of_wgsl(&self, kernel: &Kernel) -> wgpu::ShaderModule {
+        let source = wgpu::ShaderSource::Wgsl(kernel.source(self.0.reduction, self.0.matrices).into());
+        let descriptor = wgpu::ShaderModuleDescriptor { label: Some(kernel.name), source };
+        if self.0.checked {
+            return self.0.device.create_shader_module(descriptor);
+        }
+        // SAFETY: every index a kernel forms is guarded by its parameters, which launchers derive from the sizes
+        // they checked, and no loop is unbounded; the parity suite runs the same kernels in checked mode.
+        unsafe { self.0.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+    }
+
+    fn module_of_spirv(&self, kernel: &Kernel) -> Result<wgpu::ShaderModule> {
+        let Inner { reduction, matrices, small_simd, checked, .. } = *self.0;
+        let spirv = kernel.spirv(reduction, matrices, small_simd, checked);
+        let spirv = spirv.map_err(|message| Error::Gpu { op: kernel.name, message })?;
+        let [x, y, z] = spirv.workgroup;
+        let entry = wgpu::PassthroughShaderEntryPoint { name: kernel.entry.into(), workgroup_size: (x, y, z) };
+        let descriptor = wgpu::ShaderModuleDescriptorPassthrough {
+            label: Some(kernel.name),
+            entry_points: vec![entry].into(),
+            spirv: Some(spirv.words.into()),
+            ..Default::default()
+        };
+        // SAFETY: naga validated and translated it; see `spirv.rs` for what was added. Indices are guarded as above.
+        Ok(unsafe { self.0.device.create_shader_module_passthrough(descriptor) })
     }
 
     pub(super) fn bind_group(&self, kernel: &'static Kernel, compiled: &Compiled, binds: &[Bind]) -> wgpu::BindGroup {
