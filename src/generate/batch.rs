@@ -192,15 +192,12 @@ impl<'a> Batch<'a> {
         let config = self.config;
         for live in self.live.extract_if(.., |live| live.is_done(config)) {
             self.done[live.number] = Some(live.rollout);
-            let seat = &mut self.seats[live.seat];
-            let left = seat.as_mut().map(|seat| {
+            if let Some(seat) = &mut self.seats[live.seat] {
                 seat.left -= 1;
-                seat.left
-            });
-            if left == Some(0)
-                && let Some(seat) = seat.take()
-            {
-                self.room.give(seat.place);
+                if seat.left == 0 {
+                    self.room.give(seat.place.clone());
+                    self.seats[live.seat] = None;
+                }
             }
         }
     }

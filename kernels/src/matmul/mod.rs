@@ -131,19 +131,20 @@ pub fn matmul_into(
 /// Shapes: `a` (m, k), each `b` (n, k) with an `n` of its own, results (m, n). Dtypes: as of [`matmul`].
 /// Errors: `Shape`, `Dtype`, `DeviceMismatch`.
 pub fn matmul_each(a: &Buffer, bs: &[(&Buffer, usize)], [m, k]: [usize; 2]) -> Result<Vec<Buffer>> {
-    let _span = profile::span(OP);
     let specs = || bs.iter().map(|&(_, n)| Matmul::one(Layout::Nt, m, n, k));
+    let stored = bs.first().map_or(a.dtype(), |(b, _)| b.dtype());
+    let on_cpu = matches!(a.device(), Device::Cpu);
+    if on_cpu && !bs.iter().all(|&(b, n)| m <= n && thin::pays(m, n, k) && b.dtype() == stored) {
+        return bs.iter().zip(specs()).map(|((b, _), spec)| matmul(a, b, &spec)).collect();
+    }
+    let _span = profile::span(OP);
     bs.iter().zip(specs()).try_for_each(|((b, _), spec)| check(a, b, &spec))?;
     if let Device::Gpu(gpu) = a.device() {
         a.expect_dtype(OP, "a", Dtype::F32)?;
-        if let Some(cs) = few::each(gpu, a, bs, [m, k])? {
-            return Ok(cs);
-        }
-        return bs.iter().zip(specs()).map(|((b, _), spec)| gpu::product(gpu, a, b, &spec)).collect();
-    }
-    let stored = bs.first().map_or(a.dtype(), |(b, _)| b.dtype());
-    if !bs.iter().all(|&(b, n)| m <= n && thin::pays(m, n, k) && b.dtype() == stored) {
-        return bs.iter().zip(specs()).map(|((b, _), spec)| matmul(a, b, &spec)).collect();
+        return match few::each(gpu, a, bs, [m, k])? {
+            Some(cs) => Ok(cs),
+            None => bs.iter().zip(specs()).map(|((b, _), spec)| gpu::product(gpu, a, b, &spec)).collect(),
+        };
     }
     let room = |&(_, n): &(_, usize)| Buffer::uninit(a.device(), OP, a.dtype(), m * n);
     let mut cs: Vec<Buffer> = bs.iter().map(room).collect::<Result<_>>()?;
