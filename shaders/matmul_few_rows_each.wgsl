@@ -2,22 +2,17 @@
 //   a           (m, k)                      f32
 //   b, b1, b2   (n, k), (n1, k), (n2, k)    rows of one kind
 //   c           c, then from p.c1 and p.c2 on c1 and c2    f32
-//   uses    common/grid.wgsl, common/few_rows.wgsl; workgroup = ROWS x COLS of one of the results
+//   uses    common/grid.wgsl, common/few_rows_several.wgsl; workgroup = ROWS x COLS of one of the results
 struct Params { m: u32, k: u32, n: u32, n1: u32, n2: u32, c1: u32, c2: u32 }
 var<immediate> p: Params;
 
-@group(0) @binding(0) var<storage, read> a: array<f32>;
-@group(0) @binding(2) var<storage, read_write> c: array<f32>;
 @group(0) @binding(3) var<storage, read> b1: array<Load>;
 @group(0) @binding(4) var<storage, read> b2: array<Load>;
 
 // Rows and columns from i and j on of c[number], which starts at c and has n columns.
 struct Place { i: u32, j: u32, k: u32, number: u32, n: u32, c: u32 }
 
-fn row_of(at: Place, r: u32) -> u32 { return min(at.i + r, p.m - 1u); }
 fn column_of(at: Place, c: u32) -> u32 { return min(at.j + c, at.n - 1u); }
-fn a_index(at: Place, i: u32, l: u32) -> u32 { return i * p.k + l; }
-fn b_index(at: Place, l: u32, j: u32) -> u32 { return j * p.k + l; }
 
 fn b_load(at: Place, column: u32, i: u32) -> Load {
     if (at.number == 0u) { return b[i / PACK]; }

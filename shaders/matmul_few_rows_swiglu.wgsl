@@ -1,21 +1,18 @@
 // The gated activation of a few rows: c = silu(a gateᵀ) (a upᵀ), silu(x) = x / (1 + exp(-x)).
 //   a          (m, k)   f32        gate, up   (n, k)   rows of one kind        c   (m, n)   f32
-//   uses    common/grid.wgsl, common/few_rows.wgsl; workgroup = ROWS x PAIRS of c, its columns those of gate, then of up
+//   uses    common/grid.wgsl, common/few_rows_several.wgsl, common/sigmoid.wgsl
+//   workgroup = ROWS x PAIRS of c, its columns those of gate, then of up
 struct Params { m: u32, k: u32, n: u32 }
 var<immediate> p: Params;
 
 const PAIRS = COLS / 2u;
+alias Elem = f32;
 
-@group(0) @binding(0) var<storage, read> a: array<f32>;
-@group(0) @binding(2) var<storage, read_write> c: array<f32>;
 @group(0) @binding(3) var<storage, read> up: array<Load>;
 
 struct Place { i: u32, j: u32, k: u32 }
 
-fn row_of(at: Place, r: u32) -> u32 { return min(at.i + r, p.m - 1u); }
 fn column_of(at: Place, c: u32) -> u32 { return min(at.j + c % PAIRS, p.n - 1u); }
-fn a_index(at: Place, i: u32, l: u32) -> u32 { return i * p.k + l; }
-fn b_index(at: Place, l: u32, j: u32) -> u32 { return j * p.k + l; }
 
 fn b_load(at: Place, column: u32, i: u32) -> Load {
     if (column < PAIRS) { return b[i / PACK]; }
@@ -38,7 +35,6 @@ fn swiglu(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     if (lane < ROWS * PAIRS && i < p.m && j < p.n) {
         let first = lane / PAIRS * COLS + lane % PAIRS;
         let gate = sums[first];
-        // exp is cut off where 1 / exp is zero to f32's precision beside any gate, so that nothing becomes infinite
-        c[i * p.n + j] = gate / (1.0 + exp(min(-gate, 80.0))) * sums[first + PAIRS];
+        c[i * p.n + j] = gate * sigmoid(gate) * sums[first + PAIRS];
     }
 }

@@ -51,6 +51,9 @@ fn turn_of(token: u32, half: u32) -> u32 {
     return min(positions[token], p.positions - 1u) * half * 2u;
 }
 
+// An access of each half of a head.
+struct Pair { a: Elem, b: Elem }
+
 @compute @workgroup_size(WG)
 fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
            @builtin(local_invocation_index) lane: u32) {
@@ -64,30 +67,31 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     let angles = turn_of(head / select(p.kv_heads, p.heads, of_q), half);
     let first = lane & (p.span - 1u);
     var squares = 0.0;
-    var a{BATCH}: Elem;
-    var b{BATCH}: Elem;
+    var n: Pair;
     var turn = 0u;
     loop {
-        a{BATCH} = head_at(of_q, start + min(turn + first + {BATCH}u * p.span, half - 1u));
-        b{BATCH} = head_at(of_q, start + half + min(turn + first + {BATCH}u * p.span, half - 1u));
-        squares += select(0.0, sum_of(a{BATCH} * a{BATCH} + b{BATCH} * b{BATCH}), turn + first + {BATCH}u * p.span < half);
-        if (turn + BATCH * p.span >= half) { break; }
-        turn += BATCH * p.span;
+        let i = min(turn + first, half - 1u);
+        n = Pair(head_at(of_q, start + i), head_at(of_q, start + half + i));
+        squares += select(0.0, sum_of(n.a * n.a + n.b * n.b), turn + first < half);
+        if (turn + p.span >= half) { break; }
+        turn += p.span;
     }
     let inv = 1.0 / sqrt(row_sum(lane, squares) / f32(p.half * 2u) + p.eps);
     if (row >= rows) { return; }
     loop {
-        let i{BATCH} = turn + first + {BATCH}u * p.span;
-        let c{BATCH} = table[angles + min(i{BATCH}, half - 1u)];
-        let s{BATCH} = table[angles + half + min(i{BATCH}, half - 1u)];
-        a{BATCH} *= inv * weight_at(of_q, min(i{BATCH}, half - 1u));
-        b{BATCH} *= inv * weight_at(of_q, half + min(i{BATCH}, half - 1u));
-        if (i{BATCH} < half) { store(of_q, start + i{BATCH}, a{BATCH} * c{BATCH} - b{BATCH} * s{BATCH}); }
-        if (i{BATCH} < half) { store(of_q, start + half + i{BATCH}, b{BATCH} * c{BATCH} + a{BATCH} * s{BATCH}); }
+        let i = turn + first;
+        let at = min(i, half - 1u);
+        let cosine = table[angles + at];
+        let sine = table[angles + half + at];
+        let a = n.a * (inv * weight_at(of_q, at));
+        let b = n.b * (inv * weight_at(of_q, half + at));
+        if (i < half) {
+            store(of_q, start + i, a * cosine - b * sine);
+            store(of_q, start + half + i, b * cosine + a * sine);
+        }
         if (turn == 0u) { break; }
-        turn -= BATCH * p.span;
-        a{BATCH} = head_at(of_q, start + turn + first + {BATCH}u * p.span);
-        b{BATCH} = head_at(of_q, start + half + turn + first + {BATCH}u * p.span);
+        turn -= p.span;
+        n = Pair(head_at(of_q, start + turn + first), head_at(of_q, start + half + turn + first));
     }
 }
 
@@ -96,6 +100,24 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
 @group(0) @binding(4) var<storage, read_write> dx: array<Elem>;
 @group(0) @binding(5) var<storage, read> dy: array<Elem>;
 @group(0) @binding(6) var<storage, read_write> inv_rms: array<f32>;
+
+// The i-th pair of the head from `start` on.
+fn x_pair(start: u32, half: u32, i: u32) -> Pair {
+    return Pair(x[start + i], x[start + half + i]);
+}
+
+// The same of dy, turned back.
+fn dn_pair(start: u32, half: u32, i: u32, angles: u32) -> Pair {
+    let y = Pair(dy[start + i], dy[start + half + i]);
+    let cosine = table[angles + i];
+    let sine = table[angles + half + i];
+    return Pair(y.a * cosine + y.b * sine, y.b * cosine - y.a * sine);
+}
+
+fn dn_w_pair(start: u32, half: u32, i: u32, angles: u32) -> Pair {
+    let d = dn_pair(start, half, i, angles);
+    return Pair(d.a * w[i], d.b * w[half + i]);
+}
 
 @compute @workgroup_size(WG)
 fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -109,47 +131,31 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
     let first = lane & (p.span - 1u);
     var squares = 0.0;
     var along = 0.0;
-    // x, and dn w
-    var a{BATCH}: Elem;
-    var b{BATCH}: Elem;
-    var da{BATCH}: Elem;
-    var db{BATCH}: Elem;
+    var v: Pair;
+    var d: Pair;
     var turn = 0u;
     loop {
-        let i{BATCH} = min(turn + first + {BATCH}u * p.span, half - 1u);
-        a{BATCH} = x[start + i{BATCH}];
-        b{BATCH} = x[start + half + i{BATCH}];
-        let ya{BATCH} = dy[start + i{BATCH}];
-        let yb{BATCH} = dy[start + half + i{BATCH}];
-        let c{BATCH} = table[angles + i{BATCH}];
-        let s{BATCH} = table[angles + half + i{BATCH}];
-        da{BATCH} = (ya{BATCH} * c{BATCH} + yb{BATCH} * s{BATCH}) * w[i{BATCH}];
-        db{BATCH} = (yb{BATCH} * c{BATCH} - ya{BATCH} * s{BATCH}) * w[half + i{BATCH}];
-        let inside{BATCH} = turn + first + {BATCH}u * p.span < half;
-        squares += select(0.0, sum_of(a{BATCH} * a{BATCH} + b{BATCH} * b{BATCH}), inside{BATCH});
-        along += select(0.0, sum_of(a{BATCH} * da{BATCH} + b{BATCH} * db{BATCH}), inside{BATCH});
-        if (turn + BATCH * p.span >= half) { break; }
-        turn += BATCH * p.span;
+        let i = min(turn + first, half - 1u);
+        v = x_pair(start, half, i);
+        d = dn_w_pair(start, half, i, angles);
+        squares += select(0.0, sum_of(v.a * v.a + v.b * v.b), turn + first < half);
+        along += select(0.0, sum_of(v.a * d.a + v.b * d.b), turn + first < half);
+        if (turn + p.span >= half) { break; }
+        turn += p.span;
     }
     let inv = 1.0 / sqrt(row_sum(lane, squares) / f32(p.half * 2u) + p.eps);
     let slope = row_sum(lane, along) * inv / f32(p.half * 2u) * inv;
     if (row >= rows) { return; }
     loop {
-        let at = start + turn + first;
-        let inside{BATCH} = turn + first + {BATCH}u * p.span < half;
-        if (inside{BATCH}) { dx[at + {BATCH}u * p.span] = inv * (da{BATCH} - a{BATCH} * slope); }
-        if (inside{BATCH}) { dx[at + half + {BATCH}u * p.span] = inv * (db{BATCH} - b{BATCH} * slope); }
+        let i = turn + first;
+        if (i < half) {
+            dx[start + i] = inv * (d.a - v.a * slope);
+            dx[start + half + i] = inv * (d.b - v.b * slope);
+        }
         if (turn == 0u) { break; }
-        turn -= BATCH * p.span;
-        let i{BATCH} = turn + first + {BATCH}u * p.span;
-        a{BATCH} = x[start + i{BATCH}];
-        b{BATCH} = x[start + half + i{BATCH}];
-        let ya{BATCH} = dy[start + i{BATCH}];
-        let yb{BATCH} = dy[start + half + i{BATCH}];
-        let c{BATCH} = table[angles + i{BATCH}];
-        let s{BATCH} = table[angles + half + i{BATCH}];
-        da{BATCH} = (ya{BATCH} * c{BATCH} + yb{BATCH} * s{BATCH}) * w[i{BATCH}];
-        db{BATCH} = (yb{BATCH} * c{BATCH} - ya{BATCH} * s{BATCH}) * w[half + i{BATCH}];
+        turn -= p.span;
+        v = x_pair(start, half, turn + first);
+        d = dn_w_pair(start, half, turn + first, angles);
     }
     if (first == 0u) { inv_rms[head] = inv; }
 }
@@ -171,22 +177,15 @@ fn weight_partials(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgro
     let rows = p.tokens * p.heads;
     if (start >= rows) { return; }
     let end = min(start + p.block, rows);
-    var sum_a = Elem();
-    var sum_b = Elem();
+    var sum = Pair();
     for (var head = start; head < end; head += HEADS) {
         let h{HEADS} = min(head + {HEADS}u, end - 1u);
-        let t{HEADS} = turn_of(h{HEADS} / p.heads, half) + i;
-        let x{HEADS} = h{HEADS} * half * 2u + i;
         let inv{HEADS} = select(0.0, saved_inv[h{HEADS}], head + {HEADS}u < end);
-        let a{HEADS} = x[x{HEADS}] * inv{HEADS};
-        let b{HEADS} = x[x{HEADS} + half] * inv{HEADS};
-        let ya{HEADS} = dy[x{HEADS}];
-        let yb{HEADS} = dy[x{HEADS} + half];
-        let c{HEADS} = table[t{HEADS}];
-        let s{HEADS} = table[t{HEADS} + half];
-        sum_a += (ya{HEADS} * c{HEADS} + yb{HEADS} * s{HEADS}) * a{HEADS};
-        sum_b += (yb{HEADS} * c{HEADS} - ya{HEADS} * s{HEADS}) * b{HEADS};
+        let v{HEADS} = x_pair(h{HEADS} * half * 2u, half, i);
+        let d{HEADS} = dn_pair(h{HEADS} * half * 2u, half, i, turn_of(h{HEADS} / p.heads, half));
+        sum.a += d{HEADS}.a * (v{HEADS}.a * inv{HEADS});
+        sum.b += d{HEADS}.b * (v{HEADS}.b * inv{HEADS});
     }
-    sums[(p.first + block) * half * 2u + i] = sum_a;
-    sums[(p.first + block) * half * 2u + half + i] = sum_b;
+    sums[(p.first + block) * half * 2u + i] = sum.a;
+    sums[(p.first + block) * half * 2u + half + i] = sum.b;
 }

@@ -1,14 +1,9 @@
 // swiglu: y = silu(gate) up, silu(x) = x / (1 + exp(-x)).
 //   gate, up, y, dy, dgate, dup   (n)  f32
 //   backward   dgate = dy up s (1 + gate (1 - s)), dup = dy gate s, s = 1 / (1 + exp(-gate))
-//   uses       common/grid.wgsl, common/ones.wgsl or common/fours.wgsl, common/elements.wgsl
+//   uses       common/grid.wgsl, common/ones.wgsl or common/fours.wgsl, common/elements.wgsl, common/sigmoid.wgsl
 struct Params { n: u32 }
 var<immediate> p: Params;
-
-// exp is cut off where 1 / exp is zero to f32's precision beside any gate, so that nothing becomes infinite
-fn sigmoid(x: Elem) -> Elem {
-    return 1.0 / (1.0 + exp(min(-x, Elem(80.0))));
-}
 
 @group(0) @binding(0) var<storage, read> gate: array<Elem>;
 @group(0) @binding(1) var<storage, read> up: array<Elem>;

@@ -2,23 +2,9 @@
 //! SPIR-V, MSL and HLSL; Khronos' `spirv-val` accepts the SPIR-V where it is installed (Debian: spirv-tools).
 
 use gr2_kernels::device::{Access, Kernel, Matrices, REDUCE, Reduction};
-use naga::back::{hlsl, msl, pipeline_constants, spv};
-use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
+use naga::back::{hlsl, msl, spv};
 use std::io::Write;
 use std::process::{Command, Stdio};
-
-fn validate(module: &naga::Module, name: &str) -> ModuleInfo {
-    let capabilities = Capabilities::IMMEDIATES
-        | Capabilities::SUBGROUP
-        | Capabilities::SHADER_FLOAT16
-        | Capabilities::SHADER_FLOAT16_IN_FLOAT32
-        | Capabilities::COOPERATIVE_MATRIX;
-    Validator::new(ValidationFlags::all(), capabilities)
-        .subgroup_stages(ShaderStages::COMPUTE)
-        .subgroup_operations(SubgroupOperationSet::all())
-        .validate(module)
-        .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string("")))
-}
 
 /// What `spirv-val` says against a module; none if it has nothing to say, or is too old or too new for what naga writes.
 fn spirv_val(words: &[u32], environment: &str, of_naga: bool) -> Option<String> {
@@ -49,14 +35,8 @@ fn check(
     spirv_val_is_here: bool,
 ) {
     let name = kernel.name;
-    let source = kernel.source(reduction, matrices);
-    let module =
-        naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&source)));
-    let info = validate(&module, name);
-    let constants = kernel.constants(small_simd).into_iter().map(|(k, v)| (k.to_string(), v)).collect();
-    let stage = (naga::ShaderStage::Compute, kernel.entry);
-    let (module, info) = pipeline_constants::process_overrides(&module, &info, Some(stage), &constants)
-        .unwrap_or_else(|e| panic!("{name}: overrides: {e}"));
+    let (module, info) =
+        kernel.module(reduction, matrices, small_simd).unwrap_or_else(|problem| panic!("{name}: {problem}"));
     let entry = module.entry_points.iter().position(|e| e.name == kernel.entry);
     let entry = entry.unwrap_or_else(|| panic!("{name}: no entry point {}", kernel.entry));
 

@@ -6,7 +6,8 @@ use crate::elementwise::{element_kernel, launch, sources};
 use crate::error::Result;
 use crate::profile;
 
-const SOURCES: &[[&str; 4]; 2] = &sources(include_str!("../../shaders/swiglu.wgsl"));
+const SOURCES: &[[&str; 4]; 2] =
+    &sources(concat!(include_str!("../../shaders/common/sigmoid.wgsl"), include_str!("../../shaders/swiglu.wgsl"),));
 
 pub(crate) static FORWARD: Widths =
     element_kernel::<Params>("swiglu.forward", SOURCES, "forward", &[Access::Read, Access::Read, Access::Write]);

@@ -87,7 +87,8 @@ impl Live {
 }
 
 impl<'a> Batch<'a> {
-    /// Room for as many prompts as `config.max_rows` has rows for, one at least, none of them empty.
+    /// Room for as many prompts as `config.max_rows` has rows for, one at least. There are prompts, none of them empty, and a
+    /// continuation of each.
     ///
     /// Errors: `Config` for a bad sampler; `Kernel`.
     pub(super) fn new(
@@ -98,7 +99,7 @@ impl<'a> Batch<'a> {
         ahead: usize,
     ) -> Result<Batch<'a>> {
         let sampler = Sampler::new(config.sampler.clone())?;
-        let seats = (config.max_rows / config.samples.max(1)).clamp(1, prompts.len().max(1));
+        let seats = (config.max_rows / config.samples).clamp(1, prompts.len());
         // any prompts in a row that have a seat each find room together when it is empty
         let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
         let room = lengths.windows(seats).map(|window| window.iter().sum()).max().unwrap_or(0);
@@ -161,7 +162,7 @@ impl<'a> Batch<'a> {
         // one row of hidden states per continuation, those of one prompt being the same
         let samples = self.config.samples;
         let from: Vec<u32> = (0..prompts.len() * samples).map(|i| (i / samples) as u32).collect();
-        if self.config.max_new_tokens == 0 || from.is_empty() {
+        if self.config.max_new_tokens == 0 {
             return Ok(());
         }
         let hidden = ops::gather_rows(&tape, &hidden, &from)?;

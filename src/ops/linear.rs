@@ -26,18 +26,13 @@ pub fn linear_each<const N: usize>(tape: &Tape, x: &Var, ws: [&Var; N]) -> Resul
     let (rows, inner) = x.tensor().shape().rows();
     let mut operands = vec![];
     for w in ws {
-        let (out, w_inner) = w.tensor().shape().dims2(OP)?;
-        if x.tensor().shape()[..].is_empty() || inner != w_inner {
-            let problem = format!("inner dimensions differ: x is {}, w is {}", x.tensor().shape(), w.tensor().shape());
-            return Err(Error::Shape { op: OP, problem });
-        }
+        let out = expect_inner(OP, x, w)?;
         refuse_narrow(OP, w)?;
         operands.push((w.tensor().buffer(), out));
     }
     let products = matmul_each(x.tensor().buffer(), &operands, [rows, inner])?;
     let record = |(w, product): (&Var, Buffer)| {
-        let mut shape = x.tensor().shape().to_vec();
-        shape.splice(shape.len() - 1.., [w.tensor().shape()[0]]);
+        let shape = result_shape(x, w.tensor().shape()[0]);
         Ok(tape.record(Tensor::new(product, shape)?, &[x, w], || Linear {
             x_shape: x.tensor().shape().clone(),
             w_shape: w.tensor().shape().clone(),
@@ -47,6 +42,22 @@ pub fn linear_each<const N: usize>(tape: &Tape, x: &Var, ws: [&Var; N]) -> Resul
     };
     let results: Vec<Var> = ws.into_iter().zip(products).map(record).collect::<Result<_>>()?;
     Ok(results.try_into().expect("invariant: one result for each weight"))
+}
+
+/// The rows of `w` (out, in). Fails unless `x` is (…, in).
+pub(super) fn expect_inner(op: &'static str, x: &Var, w: &Var) -> Result<usize> {
+    let (x, w) = (x.tensor().shape(), w.tensor().shape());
+    match w.dims2(op)? {
+        (out, inner) if x.last() == Some(&inner) => Ok(out),
+        _ => Err(Error::Shape { op, problem: format!("inner dimensions differ: x is {x}, w is {w}") }),
+    }
+}
+
+/// `x` (…, in) with `out` for its last dimension.
+pub(super) fn result_shape(x: &Var, out: usize) -> Shape {
+    let mut shape = x.tensor().shape().to_vec();
+    shape.splice(shape.len() - 1.., [out]);
+    shape.into()
 }
 
 struct Linear {

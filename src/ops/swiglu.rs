@@ -1,6 +1,7 @@
 //! The gated activation of the feed-forward layer.
 
-use super::{linear_each, same_shape};
+use super::linear::{expect_inner, linear_each, result_shape};
+use super::same_shape;
 use crate::autograd::{Backward, Tape, Var};
 use crate::error::Result;
 use crate::tensor::Tensor;
@@ -28,12 +29,10 @@ pub fn linear_swiglu(tape: &Tape, x: &Var, gate: &Var, up: &Var) -> Result<Var> 
         let [gate, up] = linear_each(tape, x, [gate, up])?;
         return swiglu(tape, &gate, &up);
     }
-    let ((rows, inner), (out, _)) = (x.tensor().shape().rows(), gate.tensor().shape().dims2("swiglu")?);
+    let (out, (rows, inner)) = (expect_inner("swiglu", x, gate)?, x.tensor().shape().rows());
     let weights = [gate, up].map(|w| w.tensor().buffer());
-    let mut shape = x.tensor().shape().to_vec();
-    shape.splice(shape.len().saturating_sub(1).., [out]);
     let y = matmul_swiglu(x.tensor().buffer(), weights, [rows, out, inner])?;
-    Ok(tape.constant(Tensor::new(y, shape)?))
+    Ok(tape.constant(Tensor::new(y, result_shape(x, out))?))
 }
 
 struct Swiglu {

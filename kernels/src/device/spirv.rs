@@ -12,7 +12,8 @@ use super::Matrices;
 use super::pipeline::Kernel;
 use super::reduction::Reduction;
 use naga::back::{pipeline_constants, spv};
-use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
+use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
+use naga::{Module, ShaderStage};
 use std::collections::{HashMap, HashSet};
 
 /// A translated entry point.
@@ -24,6 +25,34 @@ pub struct Spirv {
 }
 
 impl Kernel {
+    /// Its module, validated, with its constants in it.
+    ///
+    /// Errors: what naga says against the text.
+    pub fn module(
+        &self,
+        reduction: Reduction,
+        matrices: Option<Matrices>,
+        small_simd: bool,
+    ) -> Result<(Module, ModuleInfo), String> {
+        let text = self.source(reduction, matrices);
+        let module = naga::front::wgsl::parse_str(&text).map_err(|e| e.emit_to_string(&text))?;
+        let capabilities = Capabilities::IMMEDIATES
+            | Capabilities::SUBGROUP
+            | Capabilities::SHADER_FLOAT16
+            | Capabilities::SHADER_FLOAT16_IN_FLOAT32
+            | Capabilities::COOPERATIVE_MATRIX;
+        let info = Validator::new(ValidationFlags::all(), capabilities)
+            .subgroup_stages(ShaderStages::COMPUTE)
+            .subgroup_operations(SubgroupOperationSet::all())
+            .validate(&module)
+            .map_err(|e| e.emit_to_string(&text))?;
+        let constants = self.constants(small_simd).into_iter().map(|(name, value)| (name.to_string(), value)).collect();
+        let stage = Some((ShaderStage::Compute, self.entry));
+        let (module, info) = pipeline_constants::process_overrides(&module, &info, stage, &constants)
+            .map_err(|e| format!("overrides: {e}"))?;
+        Ok((module.into_owned(), info.into_owned()))
+    }
+
     /// Its SPIR-V for an adapter with these matrix units; `checked` as [`GpuOptions::checked`](super::GpuOptions::checked).
     ///
     /// Errors: what naga says against the text.
@@ -34,22 +63,7 @@ impl Kernel {
         small_simd: bool,
         checked: bool,
     ) -> Result<Spirv, String> {
-        let text = self.source(reduction, matrices);
-        let module = naga::front::wgsl::parse_str(&text).map_err(|e| e.emit_to_string(&text))?;
-        let capabilities = Capabilities::IMMEDIATES
-            | Capabilities::SUBGROUP
-            | Capabilities::SHADER_FLOAT16
-            | Capabilities::COOPERATIVE_MATRIX;
-        let info = Validator::new(ValidationFlags::all(), capabilities)
-            .subgroup_stages(ShaderStages::COMPUTE)
-            .subgroup_operations(SubgroupOperationSet::all())
-            .validate(&module)
-            .map_err(|e| e.emit_to_string(&text))?;
-        let constants = self.constants(small_simd).into_iter().map(|(name, value)| (name.to_string(), value)).collect();
-        let stage = naga::ShaderStage::Compute;
-        let (module, info) =
-            pipeline_constants::process_overrides(&module, &info, Some((stage, self.entry)), &constants)
-                .map_err(|e| e.to_string())?;
+        let (module, info) = self.module(reduction, matrices, small_simd)?;
         let mut options = spv::Options {
             lang_version: (1, 5),
             zero_initialize_workgroup_memory: spv::ZeroInitializeWorkgroupMemoryMode::None,
@@ -64,7 +78,7 @@ impl Kernel {
             // wgpu enables it wherever the driver has it, as every driver of Vulkan 1.3 does
             options.zero_initialize_workgroup_memory = spv::ZeroInitializeWorkgroupMemoryMode::Native;
         }
-        let pipeline = spv::PipelineOptions { shader_stage: stage, entry_point: self.entry.to_string() };
+        let pipeline = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: self.entry.to_string() };
         let words = spv::write_vec(&module, &info, &options, Some(&pipeline)).map_err(|e| e.to_string())?;
         let entry = module.entry_points.iter().find(|entry| entry.name == self.entry);
         let workgroup = entry.ok_or_else(|| format!("no entry point {}", self.entry))?.workgroup_size;

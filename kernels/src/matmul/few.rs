@@ -8,8 +8,11 @@ use crate::error::Result;
 
 use Access::{Read, Write};
 
-const EACH_TEXTS: &[[[&str; 6]; 3]; 4] = &with_several(include_str!("../../../shaders/matmul_few_rows_each.wgsl"));
-const SWIGLU_TEXTS: &[[[&str; 6]; 3]; 4] = &with_several(include_str!("../../../shaders/matmul_few_rows_swiglu.wgsl"));
+const EACH_TEXTS: &[[[&str; 7]; 3]; 4] = &with_several(include_str!("../../../shaders/matmul_few_rows_each.wgsl"));
+const SWIGLU_TEXTS: &[[[&str; 7]; 3]; 4] = &with_several(concat!(
+    include_str!("../../../shaders/common/sigmoid.wgsl"),
+    include_str!("../../../shaders/matmul_few_rows_swiglu.wgsl"),
+));
 
 const fn each_kernel(name: &'static str, sources: &'static [&'static str]) -> Kernel {
     const BINDINGS: &[Access] = &[Read, Read, Write, Read, Read];

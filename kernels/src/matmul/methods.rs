@@ -41,12 +41,13 @@ const OF_F16: &[[&str; 8]; 8] = &plain([F16, IN_TWO_BYTES]);
 const OF_BF16: &[[&str; 8]; 8] = &plain([BF16, IN_TWO_BYTES]);
 
 /// The texts of a kernel for few rows with several matrices: by the method for few rows, then for f32, f16 and bf16.
-pub(super) const fn with_several(op: &'static str) -> [[[&'static str; 6]; 3]; 4] {
-    const fn of(rows: &'static str, op: &'static str) -> [[&'static str; 6]; 3] {
+pub(super) const fn with_several(op: &'static str) -> [[[&'static str; 7]; 3]; 4] {
+    const SEVERAL: &str = include_str!("../../../shaders/common/few_rows_several.wgsl");
+    const fn of(rows: &'static str, op: &'static str) -> [[&'static str; 7]; 3] {
         [
-            [GRID, IN_FOUR_BYTES[0], IN_FOUR_BYTES[1], rows, FEW_ROWS, op],
-            [GRID, F16, IN_TWO_BYTES, rows, FEW_ROWS, op],
-            [GRID, BF16, IN_TWO_BYTES, rows, FEW_ROWS, op],
+            [GRID, IN_FOUR_BYTES[0], IN_FOUR_BYTES[1], rows, FEW_ROWS, SEVERAL, op],
+            [GRID, F16, IN_TWO_BYTES, rows, FEW_ROWS, SEVERAL, op],
+            [GRID, BF16, IN_TWO_BYTES, rows, FEW_ROWS, SEVERAL, op],
         ]
     }
     [of(FOR_1, op), of(FOR_4, op), of(FOR_8, op), of(FOR_16, op)]
