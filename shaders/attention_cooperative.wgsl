@@ -18,8 +18,8 @@ var<workgroup> tile: array<vec4<f16>, max(ROWS, 2u * COLUMNS) * PITCH>;
 var<workgroup> weights: array<vec4<f16>, ROWS * WEIGHT_PITCH>;
 // what a row's sums are to be multiplied by
 var<workgroup> factors: array<f32, ROWS>;
-// 1 if some factor is not 1
-var<workgroup> moved: atomic<u32>;
+// the first: 1 if some factor is not 1
+var<workgroup> moved: array<atomic<u32>, 4>;
 
 fn largest_of(x: vec4<f32>) -> f32 {
     return max(max(x.x, x.y), max(x.z, x.w));
@@ -33,7 +33,7 @@ fn seen_scores(row: u32, first: u32, vector: u32, row_keys: u32) -> vec4<f32> {
 }
 
 fn any_moved() -> bool {
-    return atomicLoad(&moved) != 0u;
+    return atomicLoad(&moved[0]) != 0u;
 }
 
 // A subgroup's sums with its rows multiplied by their factors.
@@ -106,7 +106,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     let to{ACROSS} = own + {ACROSS}u * SIDE;
     for (var first = 0u; first < keys; first += COLUMNS) {
         workgroupBarrier();
-        if (id == 0u) { atomicStore(&moved, 0u); }
+        if (id == 0u) { atomicStore(&moved[0], 0u); }
         next{LOADS} = v[key_at(key_token(first + j{LOADS}), c{LOADS})];
         var s{ACROSS} = none;
         s{ACROSS} = coopMultiplyAdd(q{PARTS}, coopLoad<Right>(&tile[{ACROSS}u * SIDE * PITCH + {PARTS}u * SIDE / 4u], PITCH), s{ACROSS});
@@ -130,7 +130,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
         weights[row * WEIGHT_PITCH + part + {SHARE}u] = vec4<f16>(x{SHARE});
         total += dot(x{SHARE}, vec4(1.0));
         factors[row] = keep;
-        if (keep < 1.0) { atomicStore(&moved, 1u); }
+        if (keep < 1.0) { atomicStore(&moved[0], 1u); }
         workgroupBarrier();
 
         if (any_moved()) {

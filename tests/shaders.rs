@@ -56,6 +56,11 @@ fn check(
                 let write = access.contains(naga::StorageAccess::STORE);
                 bound[binding] = Some(if write { Access::Write } else { Access::Read });
             }
+            // a matrix is loaded from multiples of 16 bytes, and a driver may put one array right behind another
+            naga::AddressSpace::WorkGroup if kernel.cooperates() => {
+                let size = module.types[variable.ty].inner.size(module.to_ctx());
+                assert_eq!(size % 16, 0, "{name}: bytes of {:?} in workgroup memory", variable.name);
+            }
             _ => {}
         }
     }

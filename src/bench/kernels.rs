@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use gr2_kernels::bench::{Ceilings, Work, cases, ceilings, median_seconds};
 use gr2_kernels::{Buffer, Device};
 use serde_json::{Value, json};
+use std::time::Instant;
 
 /// What to measure.
 #[derive(Debug, Clone)]
@@ -50,6 +51,7 @@ pub fn bench_kernels(device: &Device, bench: &KernelBench, mut line: impl FnMut(
             line(&format!("{:<52} left out: {reason}", case.name));
             continue;
         }
+        let prepared = Instant::now();
         let mut opened = (case.open)(device)?;
         let results: Vec<Buffer> = (opened.run)()?;
         let agreement = (opened.check)(&results)?;
@@ -62,7 +64,8 @@ pub fn bench_kernels(device: &Device, bench: &KernelBench, mut line: impl FnMut(
             let hint = Some("a defect of the kernel or the driver: try --checked-shaders".to_string());
             return Err(Error::Run { stage: "bench".into(), problem, hint });
         }
-        let timing = median_seconds(device, bench.budget, || (opened.run)().map(drop))?;
+        let idle = prepared.elapsed().as_secs_f64();
+        let timing = median_seconds(device, bench.budget, idle, || (opened.run)().map(drop))?;
         let percent = 100.0 * floor / timing.seconds;
         let (key, rate, unit) = match case.work {
             Work::Flops(flops) => ("gflops", flops / timing.seconds / 1e9, "GFLOP/s"),
