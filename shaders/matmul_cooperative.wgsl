@@ -2,13 +2,15 @@
 //   cooperative  workgroup = SUBGROUPS_DOWN x SUBGROUPS_ACROSS subgroups, each DOWN x ACROSS matrices of SIDE x SIDE of c;
 //                k in steps of STEP through workgroup memory, rows as they lie in a and b, the next step's loads in flight
 //                during the products
-//   a, b         f32, rounded to f16 as they are staged; rows start at multiples of eight elements, and have such a number
+//   a, b         a f32, b f32, f16 or bf16, rounded to f16 as they are staged; rows start at multiples of eight elements, and
+//                have such a number
 //   c            f32
-//   uses    common/grid.wgsl, common/matrices.wgsl, common/product.wgsl, and a text with the constants of the tile
+//   uses    common/grid.wgsl, common/matrices.wgsl, common/product.wgsl, common/eights_f32.wgsl or common/eights_half.wgsl,
+//           and a text with the constants of the tile
 alias Eight = mat2x4<f32>;
 
 @group(0) @binding(0) var<storage, read> a: array<Eight>;
-@group(0) @binding(1) var<storage, read> b: array<Eight>;
+@group(0) @binding(1) var<storage, read> b: array<EightOfB>;
 @group(0) @binding(2) var<storage, read_write> c: array<f32>;
 
 const GROUP: u32 = SUBGROUPS_DOWN * SUBGROUPS_ACROSS * SUBGROUP;
@@ -48,9 +50,9 @@ fn load_a(at: Place, l: u32, v: vec2<u32>) -> Eight {
     return x;
 }
 
-fn load_b(at: Place, l: u32, v: vec2<u32>) -> Eight {
+fn load_b(at: Place, l: u32, v: vec2<u32>) -> EightOfB {
     let lj = vec2(l, at.j) + select(v, v.yx, B_ROWS_ARE_N);
-    var x = Eight();
+    var x = EightOfB();
     if (lj.x < at.k && lj.y < p.n) { x = b[b_index(at, lj.x, lj.y) / 8u]; }
     return x;
 }
@@ -74,8 +76,8 @@ fn cooperative(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups)
         workgroupBarrier();
         a_tile[sa{A_LOADS}] = vec4<f16>(na{A_LOADS}[0]);
         a_tile[sa{A_LOADS} + 1u] = vec4<f16>(na{A_LOADS}[1]);
-        b_tile[sb{B_LOADS}] = vec4<f16>(nb{B_LOADS}[0]);
-        b_tile[sb{B_LOADS} + 1u] = vec4<f16>(nb{B_LOADS}[1]);
+        b_tile[sb{B_LOADS}] = first_half(nb{B_LOADS});
+        b_tile[sb{B_LOADS} + 1u] = second_half(nb{B_LOADS});
         workgroupBarrier();
         if (l + STEP < at.k) {
             na{A_LOADS} = load_a(at, l + STEP, va{A_LOADS});

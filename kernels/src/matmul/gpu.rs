@@ -5,12 +5,13 @@ use super::{Layout, Matmul, OP};
 use crate::buffer::{ALIGNMENT, Buffer, Dtype};
 use crate::device::{Device, Gpu};
 use crate::error::{Error, Result};
+use crate::narrow::narrowed;
 use crate::reduce;
 use std::ops::Range;
 
 /// `op(a) op(b)` to c from element `offset` on; sizes are checked, c is held alone.
 pub fn matmul(gpu: &Gpu, [a, b, c]: [&Buffer; 3], offset: usize, spec: &Matmul, accumulate: bool) -> Result<()> {
-    let method = best_method(gpu, spec, b.dtype());
+    let method = best_method(gpu, spec);
     match slice_length(gpu, spec, method).filter(|_| !accumulate) {
         Some(length) => {
             let found = in_slices(gpu, a, b, spec, method, length)?;
@@ -23,7 +24,7 @@ pub fn matmul(gpu: &Gpu, [a, b, c]: [&Buffer; 3], offset: usize, spec: &Matmul, 
 
 /// `op(a) op(b)`; sizes are checked.
 pub fn product(gpu: &Gpu, a: &Buffer, b: &Buffer, spec: &Matmul) -> Result<Buffer> {
-    let method = best_method(gpu, spec, b.dtype());
+    let method = best_method(gpu, spec);
     if let Some(length) = slice_length(gpu, spec, method) {
         return in_slices(gpu, a, b, spec, method, length);
     }
@@ -53,40 +54,54 @@ fn whole(
     product.run(&Piece { batch: 0..batch, m: 0..m, n: 0..n, k: 0..k, accumulate })
 }
 
-/// The best method for an operand b of this dtype, matrix units considered.
-fn best_method(gpu: &Gpu, spec: &Matmul, b: Dtype) -> Method {
+/// The best method, matrix units considered.
+fn best_method(gpu: &Gpu, spec: &Matmul) -> Method {
     let Matmul { batch, m, n, .. } = *spec;
     let plain = method(spec, gpu.small_simd());
     // few rows wait for memory, not for products
-    if plain.reads_packs() || b.is_half() || !whole_eights(spec) {
+    if plain.reads_packs() || !whole_eights(spec) {
         return plain;
     }
     let Some(matrices) = gpu.matrices_for(OP, |_| matrices_work(gpu)) else { return plain };
-    let (rows, cols) = Method::Cooperative4.tile(matrices.side as usize);
+    let side = matrices.side as usize;
+    if batch == 1 && m <= Method::CooperativeLow.tile(side).0 {
+        return Method::CooperativeLow;
+    }
+    let (rows, cols) = Method::Cooperative4.tile(side);
     match batch * m.div_ceil(rows) * n.div_ceil(cols) >= 4 * BUSY {
         true => Method::Cooperative4,
         false => Method::Cooperative8,
     }
 }
 
+/// How operands b may lie, and in what.
+const KINDS: [(Layout, Dtype); 5] = [
+    (Layout::Nn, Dtype::F32),
+    (Layout::Nt, Dtype::F32),
+    (Layout::Tn, Dtype::F32),
+    (Layout::Nt, Dtype::F16),
+    (Layout::Nt, Dtype::Bf16),
+];
+const ON_MATRICES: [Method; 3] = [Method::Cooperative4, Method::Cooperative8, Method::CooperativeLow];
+
 /// Whether matrix units agree with the plain kernels on products of small integers, which are exact in both.
 fn matrices_work(gpu: &Gpu) -> bool {
     let device = Device::Gpu(gpu.clone());
     let integers = |n: usize, step: usize| (0..n).map(|i| (i * step % 17) as f32 - 8.0).collect::<Vec<f32>>();
-    let agrees = |layout| -> Result<bool> {
+    let agrees = |(layout, stored): (Layout, Dtype)| -> Result<bool> {
         let (m, n, k) = (40, 72, 48);
         let spec = Matmul::one(layout, m, n, k);
         let (a, b) =
-            (Buffer::from_slice(&device, &integers(m * k, 5))?, Buffer::from_slice(&device, &integers(k * n, 7))?);
+            (Buffer::from_slice(&device, &integers(m * k, 5))?, narrowed(&device, &integers(k * n, 7), stored)?);
         let by = |method| {
             let c = Buffer::zeros(&device, OP, Dtype::F32, m * n)?;
             whole(gpu, [&a, &b, &c], 0, &spec, method, false)?;
             c.to_vec::<f32>()
         };
         let expected = by(Method::Tiled64)?;
-        Ok(expected == by(Method::Cooperative4)? && expected == by(Method::Cooperative8)?)
+        ON_MATRICES.into_iter().try_fold(true, |all, method| Ok(all && expected == by(method)?))
     };
-    [Layout::Nn, Layout::Nt, Layout::Tn].into_iter().all(|layout| agrees(layout).unwrap_or(false))
+    KINDS.into_iter().all(|kind| agrees(kind).unwrap_or(false))
 }
 
 /// A single product whose sums are made in slices of `length` terms, which are then added up in order.
@@ -261,7 +276,7 @@ impl Product<'_> {
         };
         let method = match self.method {
             // a view or a piece that starts within an eight
-            Method::Cooperative4 | Method::Cooperative8 if !params.in_eights(self.spec.layout) => Method::Tiled64,
+            method if method.cooperates() && !params.in_eights(self.spec.layout) => Method::Tiled64,
             method if self.b.dtype().is_half() && method.reads_packs() && !params.in_fours() => Method::Tiled64,
             method => method,
         };
@@ -326,24 +341,25 @@ mod tests {
     #[test]
     fn matrix_units_are_the_definition() {
         let Some((device, gpu)) = gpu_with_matrices("matmul on matrix units") else { return };
-        for method in [Method::Cooperative4, Method::Cooperative8] {
-            for layout in LAYOUTS {
+        for method in ON_MATRICES {
+            for (layout, stored) in KINDS {
                 for (spec, limit, view) in [
                     (Matmul { batch: 2, m: 136, n: 72, k: 40, layout }, gpu.max_binding(), 8),
                     (Matmul { batch: 1, m: 136, n: 264, k: 72, layout }, gpu.max_binding(), 8),
                     (Matmul { batch: 1, m: 24, n: 40, k: 56, layout }, gpu.max_binding(), 1),
                     (Matmul { batch: 1, m: 48, n: 56, k: 64, layout }, 8192, 0),
                 ] {
-                    let half =
-                        |x: Vec<f64>| x.into_iter().map(|x| half::f16::from_f64(x).to_f64()).collect::<Vec<f64>>();
+                    let half = |x: &f64| half::f16::from_f64(*x).to_f64();
+                    // of what f16 has, what bf16 has too
+                    let of_b = |x: &f64| if stored == Dtype::Bf16 { (x * 128.0).round() / 128.0 } else { half(x) };
                     let (a, b) = operands(&spec);
-                    let (a, b) = (half(a), half(b));
+                    let (a, b): (Vec<f64>, Vec<f64>) = (a.iter().map(half).collect(), b.iter().map(of_b).collect());
                     let expected = plain(&a, &b, &spec);
-                    let upload = |x: &[f64]| {
+                    let upload = |x: &[f64], stored| {
                         let padded = (0..view).map(|_| 7.0).chain(x.iter().map(|&x| x as f32)).collect::<Vec<f32>>();
-                        Buffer::from_slice(&device, &padded).unwrap().view(view..x.len() + view)
+                        narrowed(&device, &padded, stored).unwrap().view(view..x.len() + view)
                     };
-                    let (a, b) = (upload(&a), upload(&b));
+                    let (a, b) = (upload(&a, Dtype::F32), upload(&b, stored));
                     let c = Buffer::from_slice(&device, &vec![1.0f32; expected.len()]).unwrap();
                     let Matmul { batch, m, n, k, .. } = spec;
                     let product = Product { gpu: &gpu, a: &a, b: &b, c: &c, offset: 0, spec: &spec, method, limit };

@@ -54,13 +54,27 @@ pub(super) const fn with_several(op: &'static str) -> [[[&'static str; 7]; 3]; 4
 }
 
 const COOPERATIVE: &str = include_str!("../../../shaders/matmul_cooperative.wgsl");
-// Subgroups of a workgroup, matrices of each, terms of a step: for many tiles, and for few.
+// Subgroups of a workgroup, matrices of each, terms of a step: for many tiles, for few, and for one row of low ones.
 const OF_4: &str = "const SUBGROUPS_DOWN: u32 = 2u;\nconst SUBGROUPS_ACROSS: u32 = 2u;\nconst DOWN: u32 = 4u;\n\
     const ACROSS: u32 = 4u;\nconst STEP: u32 = 32u;\n";
 const OF_8: &str = "const SUBGROUPS_DOWN: u32 = 2u;\nconst SUBGROUPS_ACROSS: u32 = 4u;\nconst DOWN: u32 = 4u;\n\
     const ACROSS: u32 = 2u;\nconst STEP: u32 = 64u;\n";
-const COOPERATIVE_4: &[&str] = &[MATRICES, GRID, PRODUCT, OF_4, COOPERATIVE];
-const COOPERATIVE_8: &[&str] = &[MATRICES, GRID, PRODUCT, OF_8, COOPERATIVE];
+const LOW: &str = "const SUBGROUPS_DOWN: u32 = 1u;\nconst SUBGROUPS_ACROSS: u32 = 4u;\nconst DOWN: u32 = 4u;\n\
+    const ACROSS: u32 = 1u;\nconst STEP: u32 = 64u;\n";
+
+/// The texts of the methods on matrix units, in their order, for an operand b that is staged by these texts.
+const fn cooperative(b: [&'static str; 2]) -> [[&'static str; 7]; 3] {
+    let [b0, b1] = b;
+    [
+        [MATRICES, GRID, PRODUCT, b0, b1, OF_4, COOPERATIVE],
+        [MATRICES, GRID, PRODUCT, b0, b1, OF_8, COOPERATIVE],
+        [MATRICES, GRID, PRODUCT, b0, b1, LOW, COOPERATIVE],
+    ]
+}
+const HALF_EIGHTS: &str = include_str!("../../../shaders/common/eights_half.wgsl");
+const EIGHTS_OF_F32: &[[&str; 7]; 3] = &cooperative(["", include_str!("../../../shaders/common/eights_f32.wgsl")]);
+const EIGHTS_OF_F16: &[[&str; 7]; 3] = &cooperative([F16, HALF_EIGHTS]);
+const EIGHTS_OF_BF16: &[[&str; 7]; 3] = &cooperative([BF16, HALF_EIGHTS]);
 
 /// The ways to compute a product on a GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +99,8 @@ pub(super) enum Method {
     Cooperative4,
     /// On matrix units, 8 x 8 matrices of c per workgroup of 8 subgroups: for few.
     Cooperative8,
+    /// On matrix units, 4 x 4 matrices of c per workgroup of 4 subgroups: for a single row of tiles as low as these.
+    CooperativeLow,
 }
 
 impl Method {
@@ -100,6 +116,7 @@ impl Method {
             Method::FewRows8 => (8, 4),
             Method::FewRows16 => (16, 4),
             Method::Cooperative4 | Method::Cooperative8 => (8 * side, 8 * side),
+            Method::CooperativeLow => (4 * side, 4 * side),
         }
     }
 
@@ -110,6 +127,11 @@ impl Method {
             Dtype::Bf16 => &HALVES[self as usize][1],
             _ => &KERNELS[self as usize][layout as usize],
         }
+    }
+
+    /// True if it works on matrix units.
+    pub(super) fn cooperates(self) -> bool {
+        matches!(self, Method::Cooperative4 | Method::Cooperative8 | Method::CooperativeLow)
     }
 
     /// True if it reads b in whole packs of four where it has two bytes an element.
@@ -156,7 +178,7 @@ pub(super) fn slices(spec: &Matmul, method: Method, limit: u64) -> usize {
     let Matmul { batch, m, n, k, .. } = *spec;
     let (rows, cols) = method.tile(16);
     let tiles = m.div_ceil(rows) * n.div_ceil(cols);
-    if batch != 1 || tiles == 0 || !matches!(method, Method::Tiled64 | Method::Cooperative8) {
+    if batch != 1 || tiles == 0 || !matches!(method, Method::Tiled64 | Method::Cooperative8 | Method::CooperativeLow) {
         return 1;
     }
     // one row of tiles is the product of a decoding step, which waits for memory: shorter slices wait side by side
@@ -198,7 +220,7 @@ macro_rules! layouts {
 }
 
 /// By method, then by layout.
-pub(crate) static KERNELS: [[Kernel; 3]; 10] = [
+pub(crate) static KERNELS: [[Kernel; 3]; 11] = [
     layouts!("tiled_128", "tiled_128", &OF_F32[0]),
     layouts!("tiled_64", "tiled_64", &OF_F32[1]),
     layouts!("direct", "direct", &OF_F32[2]),
@@ -207,22 +229,26 @@ pub(crate) static KERNELS: [[Kernel; 3]; 10] = [
     layouts!("few_rows_4", "single", &OF_F32[5]),
     layouts!("few_rows_8", "single", &OF_F32[6]),
     layouts!("few_rows_16", "single", &OF_F32[7]),
-    layouts!("cooperative_4", "cooperative", COOPERATIVE_4),
-    layouts!("cooperative_8", "cooperative", COOPERATIVE_8),
+    layouts!("cooperative_4", "cooperative", &EIGHTS_OF_F32[0]),
+    layouts!("cooperative_8", "cooperative", &EIGHTS_OF_F32[1]),
+    layouts!("cooperative_low", "cooperative", &EIGHTS_OF_F32[2]),
 ];
 
 /// The kernels of a method for the rows of f16 and of bf16.
 macro_rules! halves {
     ($name:literal, $entry:literal, $method:literal) => {
+        halves!($name, $entry, [OF_F16, OF_BF16], $method)
+    };
+    ($name:literal, $entry:literal, [$f16:ident, $bf16:ident], $method:literal) => {
         [
-            kernel(&OF_F16[$method], concat!("matmul.", $name, ".f16"), $entry, NT),
-            kernel(&OF_BF16[$method], concat!("matmul.", $name, ".bf16"), $entry, NT),
+            kernel(&$f16[$method], concat!("matmul.", $name, ".f16"), $entry, NT),
+            kernel(&$bf16[$method], concat!("matmul.", $name, ".bf16"), $entry, NT),
         ]
     };
 }
 
 /// For weights of two bytes: by method, then f16 and bf16.
-pub(crate) static HALVES: [[Kernel; 2]; 8] = [
+pub(crate) static HALVES: [[Kernel; 2]; 11] = [
     halves!("tiled_128", "tiled_128", 0),
     halves!("tiled_64", "tiled_64", 1),
     halves!("direct", "direct", 2),
@@ -231,6 +257,9 @@ pub(crate) static HALVES: [[Kernel; 2]; 8] = [
     halves!("few_rows_4", "single", 5),
     halves!("few_rows_8", "single", 6),
     halves!("few_rows_16", "single", 7),
+    halves!("cooperative_4", "cooperative", [EIGHTS_OF_F16, EIGHTS_OF_BF16], 0),
+    halves!("cooperative_8", "cooperative", [EIGHTS_OF_F16, EIGHTS_OF_BF16], 1),
+    halves!("cooperative_low", "cooperative", [EIGHTS_OF_F16, EIGHTS_OF_BF16], 2),
 ];
 
 #[cfg(test)]
