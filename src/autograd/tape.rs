@@ -78,6 +78,9 @@ impl Tape {
 
     /// The parameter's value; every use of one parameter adds to one gradient.
     pub fn param(&self, param: &Param) -> Var {
+        if self.inference {
+            return self.constant(param.value.clone());
+        }
         if let Some(var) = self.params.borrow().get(&param.id()) {
             return var.clone();
         }

@@ -32,7 +32,7 @@ pub fn linear_each<const N: usize>(tape: &Tape, x: &Var, ws: [&Var; N]) -> Resul
     }
     let products = matmul_each(x.tensor().buffer(), &operands, [rows, inner])?;
     let record = |(w, product): (&Var, Buffer)| {
-        let shape = result_shape(x, w.tensor().shape()[0]);
+        let shape = x.tensor().shape().with_last(w.tensor().shape()[0]);
         Ok(tape.record(Tensor::new(product, shape)?, &[x, w], || Linear {
             x_shape: x.tensor().shape().clone(),
             w_shape: w.tensor().shape().clone(),
@@ -51,13 +51,6 @@ pub(super) fn expect_inner(op: &'static str, x: &Var, w: &Var) -> Result<usize> 
         (out, inner) if x.last() == Some(&inner) => Ok(out),
         _ => Err(Error::Shape { op, problem: format!("inner dimensions differ: x is {x}, w is {w}") }),
     }
-}
-
-/// `x` (…, in) with `out` for its last dimension.
-pub(super) fn result_shape(x: &Var, out: usize) -> Shape {
-    let mut shape = x.tensor().shape().to_vec();
-    shape.splice(shape.len() - 1.., [out]);
-    shape.into()
 }
 
 struct Linear {

@@ -1,6 +1,6 @@
 //! The gated activation of the feed-forward layer.
 
-use super::linear::{expect_inner, linear_each, result_shape};
+use super::linear::{expect_inner, linear_each};
 use super::same_shape;
 use crate::autograd::{Backward, Tape, Var};
 use crate::error::Result;
@@ -32,7 +32,7 @@ pub fn linear_swiglu(tape: &Tape, x: &Var, gate: &Var, up: &Var) -> Result<Var> 
     let (out, (rows, inner)) = (expect_inner("swiglu", x, gate)?, x.tensor().shape().rows());
     let weights = [gate, up].map(|w| w.tensor().buffer());
     let y = matmul_swiglu(x.tensor().buffer(), weights, [rows, out, inner])?;
-    Ok(tape.constant(Tensor::new(y, result_shape(x, out))?))
+    Ok(tape.constant(Tensor::new(y, x.tensor().shape().with_last(out))?))
 }
 
 struct Swiglu {

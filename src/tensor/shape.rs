@@ -1,10 +1,11 @@
 //! Sizes of a tensor's dimensions.
 
 use crate::error::{Error, Result};
+use smallvec::SmallVec;
 
-/// Sizes of the dimensions, outermost first.
+/// Sizes of the dimensions, outermost first. Up to four are kept without an allocation: every op of a step makes shapes.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Shape(Vec<usize>);
+pub struct Shape(SmallVec<[usize; 4]>);
 
 impl Shape {
     /// Number of elements: 1 for a scalar.
@@ -42,6 +43,13 @@ impl Shape {
         }
     }
 
+    /// The same with `size` for the last dimension; a scalar stays one.
+    pub fn with_last(&self, size: usize) -> Shape {
+        let mut shape = self.clone();
+        shape.0.last_mut().into_iter().for_each(|last| *last = size);
+        shape
+    }
+
     /// Flattened to rows of the last dimension: (R, C). A scalar is (1, 1).
     pub fn rows(&self) -> (usize, usize) {
         let cols = self.0.last().copied().unwrap_or(1);
@@ -58,17 +66,17 @@ impl std::ops::Deref for Shape {
 
 impl<const N: usize> From<[usize; N]> for Shape {
     fn from(sizes: [usize; N]) -> Shape {
-        Shape(sizes.to_vec())
+        Shape(SmallVec::from_slice(&sizes))
     }
 }
 impl From<Vec<usize>> for Shape {
     fn from(sizes: Vec<usize>) -> Shape {
-        Shape(sizes)
+        Shape(sizes.into())
     }
 }
 impl From<&[usize]> for Shape {
     fn from(sizes: &[usize]) -> Shape {
-        Shape(sizes.to_vec())
+        Shape(SmallVec::from_slice(sizes))
     }
 }
 

@@ -7,7 +7,7 @@ use super::reduction::Reduction;
 use super::stream::Stream;
 use crate::error::{Error, Result};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -95,8 +95,10 @@ pub struct Counters {
     pub dispatches: u64,
     /// Bind groups made: none in a step that finds those of the step before.
     pub bind_groups: u64,
-    /// Time the host spent waiting for the GPU.
+    /// Time the host spent waiting for the GPU, or for what it recorded to be submitted.
     pub waited: Duration,
+    /// Time another thread spent making the driver's commands of what was recorded.
+    pub encoding: Duration,
 }
 
 /// One opened GPU: device, queue, pools and caches. Clones share it.
@@ -122,15 +124,35 @@ pub(super) struct Inner {
     pub(super) dispatches: AtomicU64,
     pub(super) bind_groups: AtomicU64,
     pub(super) waited_nanos: AtomicU64,
+    pub(super) encoding_nanos: AtomicU64,
     summary: AdapterSummary,
-    health: Arc<Mutex<Health>>,
+    health: Arc<Health>,
 }
 
 /// The first thing that went wrong, set by wgpu's callbacks.
 #[derive(Default)]
 struct Health {
+    /// False as long as nothing did: every operation asks.
+    ill: AtomicBool,
+    symptoms: Mutex<Symptoms>,
+}
+
+#[derive(Default)]
+struct Symptoms {
     lost: Option<String>,
     fault: Option<String>,
+}
+
+impl Health {
+    fn is_lost(&self, reason: String) {
+        lock(&self.symptoms).lost.get_or_insert(reason);
+        self.ill.store(true, Ordering::Release);
+    }
+
+    fn has_fault(&self, message: String) {
+        lock(&self.symptoms).fault.get_or_insert(message);
+        self.ill.store(true, Ordering::Release);
+    }
 }
 
 /// Every adapter of this machine that can run the kernels' backends, best first.
@@ -217,14 +239,14 @@ impl Gpu {
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
             .map_err(|refusal| unsupported(&format!("device: {refusal}")))?;
 
-        let health = Arc::new(Mutex::new(Health::default()));
+        let health = Arc::new(Health::default());
         let on_loss = health.clone();
         device.set_device_lost_callback(move |reason, message| {
-            lock(&on_loss).lost.get_or_insert(format!("{reason:?} {message}").trim().to_string());
+            on_loss.is_lost(format!("{reason:?} {message}").trim().to_string());
         });
         let on_fault = health.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            lock(&on_fault).fault.get_or_insert(error.to_string());
+            on_fault.has_fault(error.to_string());
         }));
         let pool = Pool::new(options.memory_limit);
         let features = device.features();
@@ -250,6 +272,7 @@ impl Gpu {
             dispatches: AtomicU64::new(0),
             bind_groups: AtomicU64::new(0),
             waited_nanos: AtomicU64::new(0),
+            encoding_nanos: AtomicU64::new(0),
             device,
             queue,
             summary,
@@ -315,22 +338,33 @@ impl Gpu {
             dispatches: self.0.dispatches.load(Ordering::Relaxed),
             bind_groups: self.0.bind_groups.load(Ordering::Relaxed),
             waited: Duration::from_nanos(self.0.waited_nanos.load(Ordering::Relaxed)),
+            encoding: Duration::from_nanos(self.0.encoding_nanos.load(Ordering::Relaxed)),
         }
     }
 
     /// Destroys the device, as a driver reset would: everything after fails with `DeviceLost`.
     pub fn destroy(&self) {
         self.0.device.destroy();
-        lock(&self.0.health).lost.get_or_insert("destroyed".to_string());
+        self.0.health.is_lost("destroyed".to_string());
+    }
+
+    /// Has the next check fail with this.
+    pub(super) fn report(&self, fault: &str) {
+        self.0.health.has_fault(fault.to_string());
     }
 
     /// Fails if the device is lost or wgpu reported an error since the last check.
     pub(super) fn check(&self, op: &'static str) -> Result<()> {
-        let mut health = lock(&self.0.health);
-        if let Some(reason) = &health.lost {
+        let health = &self.0.health;
+        if !health.ill.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut symptoms = lock(&health.symptoms);
+        if let Some(reason) = &symptoms.lost {
             return Err(Error::DeviceLost { op, reason: reason.clone() });
         }
-        match health.fault.take() {
+        health.ill.store(false, Ordering::Release);
+        match symptoms.fault.take() {
             Some(message) => Err(Error::Gpu { op, message }),
             None => Ok(()),
         }

@@ -2,7 +2,8 @@
 //!
 //! - [`gpu`](self): adapter choice, limits, health (`gpu.rs`)
 //! - memory: pooled GPU buffers (`memory.rs`), host blocks (`host.rs`)
-//! - commands: one open compute pass, uploads and downloads in order (`stream.rs`)
+//! - commands: one open compute pass, uploads and downloads in order (`stream.rs`), submitted by a thread of their own
+//!   (`submit.rs`)
 //! - timestamps: GPU time of every dispatch while profiling is on (`timestamps.rs`)
 //! - pipelines: one compilation per kernel, cached bind groups (`pipeline.rs`), their texts: reductions as
 //!   the adapter allows (`reduction.rs`), matrix units (`matrices.rs`), lines repeated (`unroll.rs`), accesses of one
@@ -16,6 +17,7 @@ mod pipeline;
 mod reduction;
 mod spirv;
 mod stream;
+mod submit;
 mod timestamps;
 mod unroll;
 mod widths;

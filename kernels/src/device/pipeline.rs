@@ -6,7 +6,7 @@ use super::reduction::{REDUCE, Reduction};
 use super::unroll::unroll;
 use crate::buffer::Bind;
 use crate::error::{Error, Result};
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -85,9 +85,9 @@ pub(super) struct Compiled {
 
 #[derive(Default)]
 pub(super) struct Pipelines {
-    compiled: HashMap<usize, Arc<Compiled>>,
+    compiled: FxHashMap<usize, Arc<Compiled>>,
     /// By the kernel, and the memory, first byte and length of each binding.
-    bind_groups: HashMap<Box<[u64]>, wgpu::BindGroup>,
+    bind_groups: FxHashMap<Box<[u64]>, wgpu::BindGroup>,
 }
 
 /// Bindings of a kernel at most: WebGPU's default limit of storage buffers.

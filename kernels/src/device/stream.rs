@@ -3,6 +3,7 @@
 use super::gpu::{Gpu, lock};
 use super::memory::GpuMemory;
 use super::pipeline::{Access, Kernel};
+use super::submit::{Recorded, Submitted, Submitter};
 use super::timestamps::Timestamps;
 use crate::buffer::Bind;
 use crate::error::{Error, Result};
@@ -10,9 +11,11 @@ use crate::profile;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
+use wgpu::util::StagingBelt;
 
-/// Dispatches recorded before a submission: enough to hide its cost, few enough to stay far from any watchdog.
-const DISPATCHES_PER_SUBMIT: usize = 256;
+/// Dispatches recorded before a submission: enough to hide its cost, few enough to stay far from any watchdog and to have the
+/// GPU begin soon.
+const DISPATCHES_PER_SUBMIT: usize = 128;
 /// Submissions queued before the host waits for the oldest, which bounds memory held by commands.
 const SUBMITS_IN_FLIGHT: usize = 4;
 /// Workgroups WebGPU allows along one dimension of a grid.
@@ -26,7 +29,11 @@ pub(super) struct Stream {
     recorded: usize,
     /// While profiling is on and the adapter has timestamps.
     timestamps: Option<Timestamps>,
+    submitter: Option<Submitter>,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
+    /// What short uploads since the last submission lie in, and those that earlier ones lay in.
+    belt: Option<StagingBelt>,
+    idle_belts: Vec<StagingBelt>,
 }
 
 impl Stream {
@@ -54,6 +61,7 @@ impl Stream {
         self.pass.insert(pass)
     }
 
+    /// Hands on what was recorded, and waits while too much is in flight.
     fn submit(&mut self, gpu: &Gpu) {
         self.pass = None;
         self.recorded = 0;
@@ -61,18 +69,54 @@ impl Stream {
             if let Some(timestamps) = &mut self.timestamps {
                 timestamps.resolve(gpu, &mut encoder);
             }
-            let start = Instant::now();
-            self.in_flight.push_back(gpu.0.queue.submit([encoder.finish()]));
-            // a software adapter runs what is submitted on this thread, before it returns
-            if !gpu.summary().hardware {
-                gpu.count_wait(start);
+            let mut belt = self.belt.take();
+            belt.iter_mut().for_each(StagingBelt::finish);
+            let submitter = self.submitter.get_or_insert_with(|| Submitter::new(gpu.0.queue.clone()));
+            submitter.submit(Recorded { encoder, belt });
+        }
+        while self.in_flight.len() + self.under_way() > SUBMITS_IN_FLIGHT {
+            let oldest = match self.in_flight.pop_front() {
+                None => {
+                    self.settle(gpu, 1);
+                    continue;
+                }
+                oldest => oldest,
+            };
+            // a failure to wait is a lost device, which the health check after this reports
+            let _ = gpu.poll(wgpu::PollType::Wait { submission_index: oldest, timeout: None });
+        }
+    }
+
+    fn under_way(&self) -> usize {
+        self.submitter.as_ref().map_or(0, Submitter::under_way)
+    }
+
+    /// Waits for the oldest `count` of what was handed on to be submitted.
+    fn settle(&mut self, gpu: &Gpu, count: usize) {
+        let Some(submitter) = &mut self.submitter else { return };
+        let start = Instant::now();
+        for _ in 0..count {
+            match submitter.next() {
+                Some(Submitted { index, belt, encoding }) => {
+                    gpu.0.encoding_nanos.fetch_add(encoding.as_nanos() as u64, Ordering::Relaxed);
+                    self.in_flight.push_back(index);
+                    self.idle_belts.extend(belt);
+                }
+                None => {
+                    gpu.report("the thread that submits commands has ended");
+                    break;
+                }
             }
         }
-        if self.in_flight.len() > SUBMITS_IN_FLIGHT
-            && let Some(oldest) = self.in_flight.pop_front()
-        {
-            // a failure to wait is a lost device, which the health check after this reports
-            let _ = gpu.poll(wgpu::PollType::Wait { submission_index: Some(oldest), timeout: None });
+        gpu.count_wait(start);
+    }
+
+    /// Copies a few bytes, a multiple of four, to a buffer.
+    fn upload(&mut self, gpu: &Gpu, to: &wgpu::Buffer, data: &[u8]) {
+        let mut belt = self.belt.take().or_else(|| self.idle_belts.pop());
+        let belt = belt.get_or_insert_with(|| StagingBelt::new(gpu.0.device.clone(), BELT));
+        if let Some(size) = wgpu::BufferSize::new(data.len() as u64) {
+            belt.write_buffer(self.encoder(gpu), to, 0, size).copy_from_slice(data);
         }
     }
 }
@@ -176,11 +220,16 @@ impl Gpu {
 
     pub(crate) fn upload(&self, op: &'static str, to: &GpuMemory, data: &[u8]) -> Result<()> {
         self.check(op)?;
+        // an odd number of 16-bit elements is filled up, as transfers are of four bytes
+        let padded = data.len() % 4 > 0;
+        if data.len() <= SHORT {
+            let data = if padded { &[data, &[0; 2]].concat()[..] } else { data };
+            lock(&self.0.stream).upload(self, &to.buffer, data);
+            return self.check(op);
+        }
         // through pieces, so that a large tensor does not need a second copy of itself in mappable memory
         for (i, piece) in data.chunks(STAGING).enumerate() {
-            // an odd number of 16-bit elements is filled up, as transfers are of four bytes
-            let padded = piece.len() % 4 > 0;
-            let piece = if padded { &[piece, &[0; 2]].concat()[..] } else { piece };
+            let piece = if piece.len() % 4 > 0 { &[piece, &[0; 2]].concat()[..] } else { piece };
             let staging = self.staging(op, piece.len() as u64, wgpu::BufferUsages::COPY_SRC, true)?;
             let mapped = staging.get_mapped_range_mut(..);
             mapped.map_err(|e| Error::Gpu { op, message: e.to_string() })?.copy_from_slice(piece);
@@ -205,6 +254,8 @@ impl Gpu {
                 let (start, bytes) = (offset + (i * STAGING) as u64, piece.len() as u64);
                 stream.encoder(self).copy_buffer_to_buffer(&from.buffer, start, &staging, 0, bytes);
                 stream.submit(self);
+                let under_way = stream.under_way();
+                stream.settle(self, under_way);
             }
             staging.map_async(wgpu::MapMode::Read, .., |_| {});
             self.wait(op)?;
@@ -221,8 +272,13 @@ impl Gpu {
     }
 
     fn wait(&self, op: &'static str) -> Result<()> {
-        if let Some(timestamps) = &lock(&self.0.stream).timestamps {
-            timestamps.ask();
+        {
+            let mut stream = lock(&self.0.stream);
+            let under_way = stream.under_way();
+            stream.settle(self, under_way);
+            if let Some(timestamps) = &stream.timestamps {
+                timestamps.ask();
+            }
         }
         let polled = self.poll(wgpu::PollType::wait_indefinitely());
         {
@@ -268,6 +324,9 @@ impl Gpu {
 
 /// Bytes moved through mappable memory at a time.
 const STAGING: usize = 64 << 20;
+/// Bytes of an upload that shares mappable memory with others of its submission, and of that memory.
+const SHORT: usize = 1 << 14;
+const BELT: u64 = 1 << 18;
 
 /// `groups` workgroups as a grid of at most 65,535 along x.
 fn fold(groups: u64) -> (u32, u32) {
