@@ -1,13 +1,14 @@
-// Products of a few rows with up to three matrices: c = a bᵀ, c1 = a b1ᵀ, c2 = a b2ᵀ.
-//   a           (m, k)                      f32
+// Products of a few normalised rows with up to three matrices: c = y bᵀ, c1 = y b1ᵀ, c2 = y b2ᵀ, y = rms_norm(a) norm.
+//   a, norm     (m, k), (k)                 f32
 //   b, b1, b2   (n, k), (n1, k), (n2, k)    rows of one kind
 //   c           c, then from p.c1 and p.c2 on c1 and c2    f32
 //   uses    common/grid.wgsl, common/few_rows_several.wgsl; workgroup = ROWS x COLS of one of the results
-struct Params { m: u32, k: u32, n: u32, n1: u32, n2: u32, c1: u32, c2: u32 }
+struct Params { m: u32, k: u32, n: u32, n1: u32, n2: u32, c1: u32, c2: u32, eps: f32 }
 var<immediate> p: Params;
 
 @group(0) @binding(3) var<storage, read> b1: array<Load>;
 @group(0) @binding(4) var<storage, read> b2: array<Load>;
+@group(0) @binding(5) var<storage, read> norm: array<Pack>;
 
 // Rows and columns from i and j on of c[number], which starts at c and has n columns.
 struct Place { i: u32, j: u32, k: u32, number: u32, n: u32, c: u32 }

@@ -1,14 +1,15 @@
-// The gated activation of a few rows: c = silu(a gateᵀ) (a upᵀ), silu(x) = x / (1 + exp(-x)).
-//   a          (m, k)   f32        gate, up   (n, k)   rows of one kind        c   (m, n)   f32
+// The gated activation of a few normalised rows: c = silu(y gateᵀ) (y upᵀ), y = rms_norm(a) norm, silu(x) = x / (1 + exp(-x)).
+//   a (m, k), norm (k)   f32        gate, up   (n, k)   rows of one kind        c   (m, n)   f32
 //   uses    common/grid.wgsl, common/few_rows_several.wgsl, common/sigmoid.wgsl
 //   workgroup = ROWS x PAIRS of c, its columns those of gate, then of up
-struct Params { m: u32, k: u32, n: u32 }
+struct Params { m: u32, k: u32, n: u32, eps: f32 }
 var<immediate> p: Params;
 
 const PAIRS = COLS / 2u;
 alias Elem = f32;
 
 @group(0) @binding(3) var<storage, read> up: array<Load>;
+@group(0) @binding(4) var<storage, read> norm: array<Pack>;
 
 struct Place { i: u32, j: u32, k: u32 }
 

@@ -1,5 +1,5 @@
-// What products of a few rows a (m, k) with several matrices of rows share; c is f32.
-//   uses    common/few_rows.wgsl, and of the kernel's own text: p.m, p.k, and b_load
+// What products of a few normalised rows a (m, k) with several matrices of rows share; c is f32.
+//   uses    common/few_rows.wgsl, common/few_rows_normed.wgsl, and of the kernel's own text: p.m, p.k, and b_load
 @group(0) @binding(0) var<storage, read> a: array<f32>;
 @group(0) @binding(2) var<storage, read_write> c: array<f32>;
 

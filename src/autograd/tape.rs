@@ -29,6 +29,11 @@ impl Var {
         &self.tensor
     }
 
+    /// The value, given up.
+    pub fn into_tensor(self) -> Tensor {
+        self.tensor
+    }
+
     /// True if gradients flow to it.
     pub fn tracked(&self) -> bool {
         self.node.is_some()

@@ -7,6 +7,7 @@ use crate::nn::{AttentionShape, Context, Linear, Packed, RmsNorm, SelfAttention,
 use crate::ops;
 use crate::ops::Rotation;
 use crate::tensor::{Shape, Tensor};
+use gr2_kernels::matmul::are_few;
 
 /// `h = x + attention(norm(x)); y = h + mlp(norm(h))`.
 #[derive(Debug, Clone)]
@@ -73,8 +74,12 @@ impl Block {
         context: &mut dyn Context,
         rows: Option<&[u32]>,
     ) -> Result<Stream> {
+        if rows.is_none() && !tape.records() && context.adds_whole_branches() && x.is_short() {
+            return self.forward_short(tape, x.whole(tape)?, rope, context);
+        }
         let (mut x, y) = x.normed(tape, &self.input_norm)?;
-        let mut heads = self.attention.heads(tape, &y, rope, self.index, context)?;
+        let projected = self.attention.project(tape, &y)?;
+        let mut heads = self.attention.heads(tape, projected, rope, self.index, context)?;
         if let Some(rows) = rows {
             x = ops::gather_rows(tape, &x, rows)?;
             heads = ops::gather_rows(tape, &heads, rows)?;
@@ -83,6 +88,14 @@ impl Block {
         let (h, y) = self.post_norm.forward_add(tape, &x, &context.residual(tape, a)?)?;
         let m = self.mlp.forward(tape, &y)?;
         Ok(Stream { sum: h, branch: Some(context.residual(tape, m)?) })
+    }
+
+    /// The same in fewer launches, for a few rows: norms ride on the products, whose results are added to the stream in place.
+    fn forward_short(&self, tape: &Tape, x: Var, rope: &Rotation, context: &mut dyn Context) -> Result<Stream> {
+        let projected = self.attention.project_normed(tape, &x, &self.input_norm)?;
+        let heads = self.attention.heads(tape, projected, rope, self.index, context)?;
+        let x = self.attention.o_proj.forward_onto(tape, x, &heads)?;
+        Ok(Stream::new(self.mlp.forward_onto(tape, x, &self.post_norm)?))
     }
 
     /// [`Self::forward`] that keeps nothing but its input for the way back, where it is run again in `context_again`.
@@ -129,6 +142,12 @@ impl Stream {
     /// The stream before the first layer.
     pub(super) fn new(x: Var) -> Stream {
         Stream { sum: x, branch: None }
+    }
+
+    /// True if it has so few rows that their device is slowed by launches.
+    fn is_short(&self) -> bool {
+        let x = self.sum.tensor();
+        are_few(x.device(), x.shape().rows().0)
     }
 
     /// The whole sum.

@@ -22,6 +22,11 @@ pub trait Context {
         Ok(branch)
     }
 
+    /// True if [`Self::residual`] leaves branches as they are.
+    fn adds_whole_branches(&self) -> bool {
+        true
+    }
+
     /// A context that gives the same from here on once more, for gradient checkpointing; none if a pass leaves traces.
     fn again(&self) -> Option<Packed> {
         None
@@ -73,6 +78,10 @@ impl Context for Packed {
         ops::dropout(tape, &branch, dropout.p, dropout.seed)
     }
 
+    fn adds_whole_branches(&self) -> bool {
+        self.dropout.is_none()
+    }
+
     fn again(&self) -> Option<Packed> {
         Some(self.clone())
     }
@@ -109,11 +118,27 @@ pub struct SelfAttention {
 }
 
 impl SelfAttention {
-    /// The layer before its last projection, of (T, C): what the heads found, side by side (T, H·D).
-    pub fn heads(&self, tape: &Tape, x: &Var, rope: &Rotation, layer: usize, context: &mut dyn Context) -> Result<Var> {
+    /// The first projections of (T, C): queries, keys and values.
+    pub fn project(&self, tape: &Tape, x: &Var) -> Result<[Var; 3]> {
+        Linear::forward_each([&self.q_proj, &self.k_proj, &self.v_proj], tape, x)
+    }
+
+    /// The same of `norm` of (T, C).
+    pub fn project_normed(&self, tape: &Tape, x: &Var, norm: &RmsNorm) -> Result<[Var; 3]> {
+        Linear::forward_each_normed([&self.q_proj, &self.k_proj, &self.v_proj], tape, x, norm)
+    }
+
+    /// What the heads find for these projections, side by side (T, H·D): the layer but for its last projection.
+    pub fn heads(
+        &self,
+        tape: &Tape,
+        [q, k, v]: [Var; 3],
+        rope: &Rotation,
+        layer: usize,
+        context: &mut dyn Context,
+    ) -> Result<Var> {
         let AttentionShape { heads, kv_heads, head_dim } = self.shape;
-        let (tokens, _) = x.tensor().shape().dims2("attention")?;
-        let [q, k, v] = Linear::forward_each([&self.q_proj, &self.k_proj, &self.v_proj], tape, x)?;
+        let (tokens, _) = q.tensor().shape().dims2("attention")?;
         let q = ops::reshape(tape, &q, [tokens, heads, head_dim])?;
         let k = ops::reshape(tape, &k, [tokens, kv_heads, head_dim])?;
         let v = ops::reshape(tape, &v, [tokens, kv_heads, head_dim])?;

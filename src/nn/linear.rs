@@ -1,5 +1,6 @@
 //! Matrix products with a weight, and its transpose's rows by id.
 
+use super::RmsNorm;
 use crate::autograd::{Param, Tape, Var};
 use crate::error::Result;
 use crate::ops;
@@ -24,13 +25,26 @@ impl Linear {
     /// Applies several layers to one input.
     pub fn forward_each<const N: usize>(layers: [&Linear; N], tape: &Tape, x: &Var) -> Result<[Var; N]> {
         let weights = layers.map(|layer| tape.param(&layer.weight));
-        let mut ys = ops::linear_each(tape, x, weights.each_ref())?;
-        for (y, layer) in ys.iter_mut().zip(layers) {
-            if let Some(bias) = &layer.bias {
-                *y = ops::add_bias(tape, y, &tape.param(bias))?;
-            }
-        }
-        Ok(ys)
+        with_biases(layers, tape, ops::linear_each(tape, x, weights.each_ref())?)
+    }
+
+    /// Applies several layers to `norm` of one input.
+    pub fn forward_each_normed<const N: usize>(
+        layers: [&Linear; N],
+        tape: &Tape,
+        x: &Var,
+        norm: &RmsNorm,
+    ) -> Result<[Var; N]> {
+        let weights = layers.map(|layer| tape.param(&layer.weight));
+        let norm = (&tape.param(&norm.weight), norm.eps);
+        with_biases(layers, tape, ops::norm_linear_each(tape, x, norm, weights.each_ref())?)
+    }
+
+    /// Adds the layer's output for `y` to `x`, in place where it can be.
+    pub fn forward_onto(&self, tape: &Tape, x: Var, y: &Var) -> Result<Var> {
+        let sum = ops::linear_onto(tape, x, y, &tape.param(&self.weight))?;
+        let [sum] = with_biases([self], tape, [sum])?;
+        Ok(sum)
     }
 
     /// Its parameters.
@@ -42,6 +56,15 @@ impl Linear {
     pub fn params_mut(&mut self) -> impl Iterator<Item = &mut Param> {
         std::iter::once(&mut self.weight).chain(&mut self.bias)
     }
+}
+
+fn with_biases<const N: usize>(layers: [&Linear; N], tape: &Tape, mut ys: [Var; N]) -> Result<[Var; N]> {
+    for (y, layer) in ys.iter_mut().zip(layers) {
+        if let Some(bias) = &layer.bias {
+            *y = ops::add_bias(tape, y, &tape.param(bias))?;
+        }
+    }
+    Ok(ys)
 }
 
 /// Rows of a table by id.

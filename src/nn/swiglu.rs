@@ -1,6 +1,6 @@
 //! The gated feed-forward layer.
 
-use super::Linear;
+use super::{Linear, RmsNorm};
 use crate::autograd::{Param, Tape, Var};
 use crate::error::Result;
 use crate::ops;
@@ -21,6 +21,14 @@ impl SwiGlu {
     pub fn forward(&self, tape: &Tape, x: &Var) -> Result<Var> {
         let [gate, up] = [&self.gate, &self.up].map(|layer| tape.param(&layer.weight));
         self.down.forward(tape, &ops::linear_swiglu(tape, x, &gate, &up)?)
+    }
+
+    /// Adds the layer's output for `norm` of `x` (T, C) to `x`, in place where it can be.
+    pub fn forward_onto(&self, tape: &Tape, x: Var, norm: &RmsNorm) -> Result<Var> {
+        let [gate, up] = [&self.gate, &self.up].map(|layer| tape.param(&layer.weight));
+        let norm = (&tape.param(&norm.weight), norm.eps);
+        let gated = ops::norm_linear_swiglu(tape, &x, norm, &gate, &up)?;
+        self.down.forward_onto(tape, x, &gated)
     }
 
     /// Its parameters.

@@ -2,10 +2,10 @@
 
 use crate::autograd::{Backward, Tape, Var};
 use crate::error::{Error, Result};
-use crate::ops::refuse_narrow;
+use crate::ops::{add, refuse_narrow};
 use crate::tensor::{Shape, Tensor};
 use gr2_kernels::Buffer;
-use gr2_kernels::matmul::{Layout, Matmul, matmul, matmul_each};
+use gr2_kernels::matmul::{Layout, Matmul, matmul, matmul_each, matmul_into};
 
 /// `y = x wᵀ` along the last dimension.
 ///
@@ -42,6 +42,28 @@ pub fn linear_each<const N: usize>(tape: &Tape, x: &Var, ws: [&Var; N]) -> Resul
     };
     let results: Vec<Var> = ws.into_iter().zip(products).map(record).collect::<Result<_>>()?;
     Ok(results.try_into().expect("invariant: one result for each weight"))
+}
+
+/// `x + linear(y, w)`; where no gradient is wanted, added to `x` in place if nothing else holds it.
+///
+/// Shapes: `x` (…, out), `y` (…, in), `w` (out, in). `w` may be f16 or bf16 where no gradient is wanted of it.
+/// Errors: `Shape` if they disagree.
+pub fn linear_onto(tape: &Tape, x: Var, y: &Var, w: &Var) -> Result<Var> {
+    const OP: &str = "linear";
+    if [&x, y, w].into_iter().any(Var::tracked) {
+        return add(tape, &x, &linear(tape, y, w)?);
+    }
+    let (out, (rows, inner)) = (expect_inner(OP, y, w)?, y.tensor().shape().rows());
+    let expected = y.tensor().shape().with_last(out);
+    if *x.tensor().shape() != expected {
+        return Err(Error::Shape {
+            op: OP,
+            problem: format!("{expected} is added to x, which is {}", x.tensor().shape()),
+        });
+    }
+    let (mut sum, spec) = (x.into_tensor(), Matmul::one(Layout::Nt, rows, out, inner));
+    matmul_into(sum.buffer_mut(), 0, y.tensor().buffer(), w.tensor().buffer(), &spec, true)?;
+    Ok(tape.constant(sum))
 }
 
 /// The rows of `w` (out, in). Fails unless `x` is (…, in).

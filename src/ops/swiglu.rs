@@ -1,11 +1,10 @@
 //! The gated activation of the feed-forward layer.
 
-use super::linear::{expect_inner, linear_each};
+use super::linear::linear_each;
 use super::same_shape;
 use crate::autograd::{Backward, Tape, Var};
 use crate::error::Result;
 use crate::tensor::Tensor;
-use gr2_kernels::matmul::matmul_swiglu;
 use gr2_kernels::swiglu as kernel;
 
 /// `silu(gate) up`, `silu(x) = x / (1 + exp(-x))`.
@@ -19,20 +18,13 @@ pub fn swiglu(tape: &Tape, gate: &Var, up: &Var) -> Result<Var> {
     Ok(tape.record(y, &[gate, up], || Swiglu { gate: g.clone(), up: u.clone() }))
 }
 
-/// `swiglu(x gateᵀ, x upᵀ)`. Where no gradient is wanted, the two projections need not be kept.
+/// `swiglu(x gateᵀ, x upᵀ)`.
 ///
 /// Shapes: `x` (…, in), `gate` and `up` (out, in), result (…, out). Weights may be f16 or bf16 where no gradient is wanted.
 /// Errors: `Shape` if inner dimensions differ.
 pub fn linear_swiglu(tape: &Tape, x: &Var, gate: &Var, up: &Var) -> Result<Var> {
-    same_shape("swiglu", gate, up)?;
-    if [x, gate, up].into_iter().any(Var::tracked) {
-        let [gate, up] = linear_each(tape, x, [gate, up])?;
-        return swiglu(tape, &gate, &up);
-    }
-    let (out, (rows, inner)) = (expect_inner("swiglu", x, gate)?, x.tensor().shape().rows());
-    let weights = [gate, up].map(|w| w.tensor().buffer());
-    let y = matmul_swiglu(x.tensor().buffer(), weights, [rows, out, inner])?;
-    Ok(tape.constant(Tensor::new(y, x.tensor().shape().with_last(out))?))
+    let [gate, up] = linear_each(tape, x, [gate, up])?;
+    swiglu(tape, &gate, &up)
 }
 
 struct Swiglu {

@@ -5,6 +5,9 @@ use std::ops::Range;
 
 /// Tokens of an item at least: one tile of the kernel.
 const SHORTEST: usize = 64;
+/// Tokens up to which a row is one item, if all rows are: four tiles one after the other take less than the launch that joins
+/// parts.
+const WHOLE: usize = 256;
 /// Workgroups that keep a large GPU busy to the end, several times as many as it runs at once.
 const BUSY: usize = 4096;
 
@@ -45,7 +48,11 @@ impl Plan {
     pub(super) fn new(list: &[DecodeRow], dealing: &Dealing) -> Plan {
         let tasks = tasks(list, dealing);
         let tokens: usize = tasks.iter().map(|t| t.prompt.len() + t.suffix.len()).sum();
-        let length = (tokens * dealing.groups).div_ceil(BUSY).next_multiple_of(SHORTEST).max(SHORTEST);
+        let longest = tasks.iter().map(|t| t.prompt.len() + t.suffix.len()).max().unwrap_or(0);
+        let length = match tasks.len() == list.len() && longest <= WHOLE {
+            true => WHOLE,
+            false => (tokens * dealing.groups).div_ceil(BUSY).next_multiple_of(SHORTEST).max(SHORTEST),
+        };
         let mut parts = vec![0; list.len()];
         let mut dispatches: Vec<Vec<Item>> = vec![];
         dispatches.resize_with(dealing.prompt.len().max(dealing.suffix.len()), Vec::new);
@@ -172,17 +179,19 @@ mod tests {
     }
 
     #[test]
-    fn few_rows_are_cut_short_and_many_are_whole() {
-        let tokens = |rows: u32| {
-            let list: Vec<DecodeRow> = (0..rows).map(|r| row(r * 2048..(r + 1) * 2048, r, 128)).collect();
-            let (prompt, suffix) = (pieces(&[2048 * rows as usize]), pieces(&[128 * rows as usize]));
+    fn few_long_rows_are_cut_short_and_others_are_whole() {
+        let tokens = |rows: u32, prompt: u32| {
+            let list: Vec<DecodeRow> = (0..rows).map(|r| row(r * prompt..(r + 1) * prompt, r, 128)).collect();
+            let (prompt, suffix) = (pieces(&[(prompt * rows) as usize]), pieces(&[128 * rows as usize]));
             let dealing = Dealing { capacity: 128, groups: 8, rows: 4, prompt: &prompt, suffix: &suffix };
             let plan = Plan::new(&list, &dealing);
             assert!(plan.parts.iter().all(|&parts| parts == plan.parts[0]));
             plan.parts[0]
         };
-        assert_eq!(tokens(1), 34);
-        assert_eq!(tokens(64), 7);
-        assert_eq!(tokens(512), 1);
+        assert_eq!(tokens(1, 2048), 34);
+        assert_eq!(tokens(64, 2048), 7);
+        assert_eq!(tokens(512, 2048), 1);
+        // short ones are not worth a second launch
+        assert_eq!([tokens(1, 128), tokens(1, 129), tokens(64, 128)], [1, 5, 1]);
     }
 }

@@ -17,37 +17,39 @@ const FOR_16: &str = "const ROWS: u32 = 16u;\nconst STEPS: u32 = 2u;\nconst LANE
 const FEW_ROWS: &str = include_str!("../../../shaders/common/few_rows.wgsl");
 
 /// The texts of the methods that are not on matrix units, in their order, for an operand b that is read by these texts.
-const fn plain(b: [&'static str; 2]) -> [[&'static str; 8]; 8] {
+const fn plain(b: [&'static str; 2]) -> [[&'static str; 9]; 8] {
     const F32: &str = include_str!("../../../shaders/common/product_f32.wgsl");
     const TILED: &str = include_str!("../../../shaders/matmul.wgsl");
     const DIRECT: &str = include_str!("../../../shaders/matmul_direct.wgsl");
     const SINGLE: &str = include_str!("../../../shaders/matmul_few_rows.wgsl");
+    const ALONE: &str = include_str!("../../../shaders/common/few_rows_alone.wgsl");
     let [b0, b1] = b;
     [
-        [GRID, PRODUCT, F32, b0, b1, "", "", TILED],
-        [GRID, PRODUCT, F32, b0, b1, "", "", TILED],
-        [GRID, PRODUCT, F32, b0, b1, "const ROWS: u32 = 32u;\n", "", DIRECT],
-        [GRID, PRODUCT, F32, b0, b1, "const ROWS: u32 = 8u;\n", "", DIRECT],
-        [GRID, PRODUCT, F32, b0, b1, FOR_1, FEW_ROWS, SINGLE],
-        [GRID, PRODUCT, F32, b0, b1, FOR_4, FEW_ROWS, SINGLE],
-        [GRID, PRODUCT, F32, b0, b1, FOR_8, FEW_ROWS, SINGLE],
-        [GRID, PRODUCT, F32, b0, b1, FOR_16, FEW_ROWS, SINGLE],
+        [GRID, PRODUCT, F32, b0, b1, "", "", "", TILED],
+        [GRID, PRODUCT, F32, b0, b1, "", "", "", TILED],
+        [GRID, PRODUCT, F32, b0, b1, "const ROWS: u32 = 32u;\n", "", "", DIRECT],
+        [GRID, PRODUCT, F32, b0, b1, "const ROWS: u32 = 8u;\n", "", "", DIRECT],
+        [GRID, PRODUCT, F32, b0, b1, FOR_1, FEW_ROWS, ALONE, SINGLE],
+        [GRID, PRODUCT, F32, b0, b1, FOR_4, FEW_ROWS, ALONE, SINGLE],
+        [GRID, PRODUCT, F32, b0, b1, FOR_8, FEW_ROWS, ALONE, SINGLE],
+        [GRID, PRODUCT, F32, b0, b1, FOR_16, FEW_ROWS, ALONE, SINGLE],
     ]
 }
 const IN_FOUR_BYTES: [&str; 2] = ["", include_str!("../../../shaders/common/operand_f32.wgsl")];
 const IN_TWO_BYTES: &str = include_str!("../../../shaders/common/operand_half.wgsl");
-const OF_F32: &[[&str; 8]; 8] = &plain(IN_FOUR_BYTES);
-const OF_F16: &[[&str; 8]; 8] = &plain([F16, IN_TWO_BYTES]);
-const OF_BF16: &[[&str; 8]; 8] = &plain([BF16, IN_TWO_BYTES]);
+const OF_F32: &[[&str; 9]; 8] = &plain(IN_FOUR_BYTES);
+const OF_F16: &[[&str; 9]; 8] = &plain([F16, IN_TWO_BYTES]);
+const OF_BF16: &[[&str; 9]; 8] = &plain([BF16, IN_TWO_BYTES]);
 
 /// The texts of a kernel for few rows with several matrices: by the method for few rows, then for f32, f16 and bf16.
-pub(super) const fn with_several(op: &'static str) -> [[[&'static str; 7]; 3]; 4] {
+pub(super) const fn with_several(op: &'static str) -> [[[&'static str; 8]; 3]; 4] {
     const SEVERAL: &str = include_str!("../../../shaders/common/few_rows_several.wgsl");
-    const fn of(rows: &'static str, op: &'static str) -> [[&'static str; 7]; 3] {
+    const NORMED: &str = include_str!("../../../shaders/common/few_rows_normed.wgsl");
+    const fn of(rows: &'static str, op: &'static str) -> [[&'static str; 8]; 3] {
         [
-            [GRID, IN_FOUR_BYTES[0], IN_FOUR_BYTES[1], rows, FEW_ROWS, SEVERAL, op],
-            [GRID, F16, IN_TWO_BYTES, rows, FEW_ROWS, SEVERAL, op],
-            [GRID, BF16, IN_TWO_BYTES, rows, FEW_ROWS, SEVERAL, op],
+            [GRID, IN_FOUR_BYTES[0], IN_FOUR_BYTES[1], rows, FEW_ROWS, NORMED, SEVERAL, op],
+            [GRID, F16, IN_TWO_BYTES, rows, FEW_ROWS, NORMED, SEVERAL, op],
+            [GRID, BF16, IN_TWO_BYTES, rows, FEW_ROWS, NORMED, SEVERAL, op],
         ]
     }
     [of(FOR_1, op), of(FOR_4, op), of(FOR_8, op), of(FOR_16, op)]

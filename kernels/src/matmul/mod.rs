@@ -1,8 +1,8 @@
 //! Matrix products: plain, with either operand transposed, batched, into a part of a larger matrix.
 //!
 //! - the CPU twin (`cpu.rs`), and its way with few rows (`thin.rs`)
-//! - the GPU's kernels and the choice between them (`methods.rs`), their launches in pieces (`gpu.rs`), and a few rows with
-//!   several matrices in one launch (`few.rs`)
+//! - the GPU's kernels and the choice between them (`methods.rs`), their launches in pieces (`gpu.rs`), and a few rows,
+//!   normalised, with several matrices in one launch (`few.rs`)
 
 mod cpu;
 mod few;
@@ -14,12 +14,12 @@ pub(crate) use few::{EACH, SWIGLU};
 pub(crate) use methods::{HALVES, KERNELS};
 
 use crate::buffer::{Buffer, Dtype, Element, Float};
-use crate::device::Device;
+use crate::device::{Device, Gpu};
 use crate::error::{Error, Result};
 use crate::narrow::Stored;
 use crate::profile;
 use crate::real::Real;
-use crate::swiglu;
+use crate::{rms_norm, swiglu};
 use half::{bf16, f16};
 
 /// Which operand is stored transposed. The names are those of BLAS: c = op(a) op(b).
@@ -125,8 +125,7 @@ pub fn matmul_into(
     }
 }
 
-/// `a bᵀ` for several matrices `b`: the projections of one input. On the CPU they share what is made of `a`; few rows are one
-/// launch on a large GPU.
+/// `a bᵀ` for several matrices `b`: the projections of one input. On the CPU they share what is made of `a`.
 ///
 /// Shapes: `a` (m, k), each `b` (n, k) with an `n` of its own, results (m, n). Dtypes: as of [`matmul`].
 /// Errors: `Shape`, `Dtype`, `DeviceMismatch`.
@@ -141,10 +140,7 @@ pub fn matmul_each(a: &Buffer, bs: &[(&Buffer, usize)], [m, k]: [usize; 2]) -> R
     bs.iter().zip(specs()).try_for_each(|((b, _), spec)| check(a, b, &spec))?;
     if let Device::Gpu(gpu) = a.device() {
         a.expect_dtype(OP, "a", Dtype::F32)?;
-        return match few::each(gpu, a, bs, [m, k])? {
-            Some(cs) => Ok(cs),
-            None => bs.iter().zip(specs()).map(|((b, _), spec)| gpu::product(gpu, a, b, &spec)).collect(),
-        };
+        return bs.iter().zip(specs()).map(|((b, _), spec)| gpu::product(gpu, a, b, &spec)).collect();
     }
     let room = |&(_, n): &(_, usize)| Buffer::uninit(a.device(), OP, a.dtype(), m * n);
     let mut cs: Vec<Buffer> = bs.iter().map(room).collect::<Result<_>>()?;
@@ -159,22 +155,66 @@ pub fn matmul_each(a: &Buffer, bs: &[(&Buffer, usize)], [m, k]: [usize; 2]) -> R
     Ok(cs)
 }
 
-/// `silu(a gateᵀ) (a upᵀ)`, `silu(x) = x / (1 + exp(-x))`: the gated activation of an input. Few rows are one launch on a large
-/// GPU.
+/// A normalisation before a product: `y = x / sqrt(mean(x²) + eps) weight` along rows.
+#[derive(Debug, Clone, Copy)]
+pub struct Norm<'a> {
+    /// (k).
+    pub weight: &'a Buffer,
+    /// Added to the mean.
+    pub eps: f32,
+}
+
+/// True if products of `rows` normalised rows wait for memory and for launches on this device, so that
+/// [`normed_matmul_each`] and [`normed_matmul_swiglu`] are one launch, and a sum is best added up where it is.
+pub fn are_few(device: &Device, rows: usize) -> bool {
+    match device {
+        Device::Cpu => false,
+        Device::Gpu(gpu) => few::is_for(gpu, rows),
+    }
+}
+
+/// `y bᵀ` for several matrices `b`, `y` the normalised rows of `x`.
 ///
-/// Shapes: `a` (m, k), `gate` and `up` (n, k), result (m, n). Dtypes: as of [`matmul`].
+/// Shapes: `x` (m, k), each `b` (n, k) with an `n` of its own, results (m, n). Dtypes: as of [`matmul`].
 /// Errors: `Shape`, `Dtype`, `DeviceMismatch`.
-pub fn matmul_swiglu(a: &Buffer, [gate, up]: [&Buffer; 2], [m, n, k]: [usize; 3]) -> Result<Buffer> {
-    if let Device::Gpu(gpu) = a.device() {
+/// Source: [`rms_norm::forward`], then [`matmul_each`].
+pub fn normed_matmul_each(x: &Buffer, norm: Norm, bs: &[(&Buffer, usize)], [m, k]: [usize; 2]) -> Result<Vec<Buffer>> {
+    if let Some(gpu) = check_normed(x, norm, bs, [m, k])? {
         let _span = profile::span(OP);
-        [gate, up].into_iter().try_for_each(|b| check(a, b, &Matmul::one(Layout::Nt, m, n, k)))?;
-        a.expect_dtype(OP, "a", Dtype::F32)?;
-        if let Some(c) = few::swiglu(gpu, a, [gate, up], [m, n, k])? {
+        if let Some(cs) = few::each(gpu, x, norm, bs, [m, k])? {
+            return Ok(cs);
+        }
+    }
+    matmul_each(&rms_norm::forward(x, norm.weight, m, k, norm.eps)?.y, bs, [m, k])
+}
+
+/// `silu(y gateᵀ) (y upᵀ)`, `silu(x) = x / (1 + exp(-x))`, `y` the normalised rows of `x`.
+///
+/// Shapes: `x` (m, k), `gate` and `up` (n, k), result (m, n). Dtypes: as of [`matmul`].
+/// Errors: `Shape`, `Dtype`, `DeviceMismatch`.
+/// Source: [`normed_matmul_each`], then [`swiglu::forward`].
+pub fn normed_matmul_swiglu(x: &Buffer, norm: Norm, [gate, up]: [&Buffer; 2], [m, n, k]: [usize; 3]) -> Result<Buffer> {
+    let bs = [(gate, n), (up, n)];
+    if let Some(gpu) = check_normed(x, norm, &bs, [m, k])? {
+        let _span = profile::span(OP);
+        if let Some(c) = few::swiglu(gpu, x, norm, [gate, up], [m, n, k])? {
             return Ok(c);
         }
     }
-    let products = matmul_each(a, &[(gate, n), (up, n)], [m, k])?;
+    let products = normed_matmul_each(x, norm, &bs, [m, k])?;
     swiglu::forward(&products[0], &products[1])
+}
+
+/// The GPU, if that is where the operands are. Fails unless they have the sizes of products of normalised rows.
+fn check_normed<'a>(x: &'a Buffer, norm: Norm, bs: &[(&Buffer, usize)], [m, k]: [usize; 2]) -> Result<Option<&'a Gpu>> {
+    bs.iter().try_for_each(|&(b, n)| check(x, b, &Matmul::one(Layout::Nt, m, n, k)))?;
+    x.device().expect_all(OP, &[norm.weight])?;
+    norm.weight.expect_len(OP, "norm", k)?;
+    norm.weight.expect_dtype(OP, "norm", x.dtype())?;
+    match x.device() {
+        Device::Cpu => Ok(None),
+        Device::Gpu(gpu) => x.expect_dtype(OP, "x", Dtype::F32).map(|()| Some(gpu)),
+    }
 }
 
 fn each<T: Real, W: Stored<T> + Element>(a: &Buffer, bs: &[(&Buffer, usize)], cs: &mut [Buffer], sizes: [usize; 2]) {

@@ -2,11 +2,14 @@ use super::super::reference::{Agreement, noise, rounding, spread, sum_tolerance}
 use super::super::{Case, Opened, Work};
 use super::{KEYS, QUERIES, QWEN3};
 use crate::buffer::{Buffer, Dtype};
-use crate::matmul::{matmul_each, matmul_swiglu};
+use crate::matmul::{Norm, normed_matmul_each, normed_matmul_swiglu};
 use crate::narrow::narrowed;
 use std::rc::Rc;
 
-/// The projections of a decoding step that share their input.
+/// Added to the mean of a row's squares.
+const EPS: f32 = 1e-6;
+
+/// The projections of a decoding step that share their input, and its normalisation.
 pub fn cases() -> Vec<Case> {
     let mut cases = vec![];
     for model in QWEN3 {
@@ -27,15 +30,16 @@ enum Kind {
     Gated,
 }
 
-/// Products of `m` rows with matrices of `ns` rows, stored as `dtype`.
+/// Products of `m` normalised rows with matrices of `ns` rows, stored as `dtype`.
 fn case(name: String, kind: Kind, ns: Rc<[usize]>, [m, k]: [usize; 2], dtype: Dtype) -> Case {
     let weights: usize = ns.iter().sum::<usize>() * k;
     let results = m * if kind == Kind::Each { ns.iter().sum() } else { ns[0] };
-    let moved = 4 * (m * k + results) + dtype.size() * weights;
+    let moved = 4 * (m * k + k + results) + dtype.size() * weights;
     let open = move |device: &crate::Device| {
         let (a, mut b): (_, Vec<Vec<f32>>) =
             (noise(1, m * k), ns.iter().zip(2..).map(|(n, seed)| noise(seed, n * k)).collect());
-        let on = Buffer::from_slice(device, &a)?;
+        let w = noise(9, k);
+        let (on, on_w) = (Buffer::from_slice(device, &a)?, Buffer::from_slice(device, &w)?);
         let stored: Vec<Buffer> = b.iter().map(|b| narrowed(device, b, dtype)).collect::<Result<_, _>>()?;
         if dtype == Dtype::Bf16 {
             b.iter_mut().flatten().for_each(|x| *x = half::bf16::from_f32(*x).to_f32());
@@ -43,20 +47,32 @@ fn case(name: String, kind: Kind, ns: Rc<[usize]>, [m, k]: [usize; 2], dtype: Dt
         let (ns_run, ns) = (ns.clone(), ns.clone());
         let tolerance = sum_tolerance(k) + rounding(device);
         Ok(Opened {
-            run: Box::new(move || match kind {
-                Kind::Gated => Ok(vec![matmul_swiglu(&on, [&stored[0], &stored[1]], [m, ns_run[0], k])?]),
-                Kind::Each => {
-                    let pairs: Vec<(&Buffer, usize)> = stored.iter().zip(ns_run.iter().copied()).collect();
-                    matmul_each(&on, &pairs, [m, k])
+            run: Box::new(move || {
+                let norm = Norm { weight: &on_w, eps: EPS };
+                match kind {
+                    Kind::Gated => {
+                        Ok(vec![normed_matmul_swiglu(&on, norm, [&stored[0], &stored[1]], [m, ns_run[0], k])?])
+                    }
+                    Kind::Each => {
+                        let pairs: Vec<(&Buffer, usize)> = stored.iter().zip(ns_run.iter().copied()).collect();
+                        normed_matmul_each(&on, norm, &pairs, [m, k])
+                    }
                 }
             }),
             check: Box::new(move |found| {
                 let mut compared = vec![];
+                let normed = |i: usize| -> Vec<f64> {
+                    let row = &a[i * k..(i + 1) * k];
+                    let mean = row.iter().map(|&x| (x as f64).powi(2)).sum::<f64>() / k as f64;
+                    let factor = 1.0 / (mean + EPS as f64).sqrt();
+                    row.iter().zip(&w).map(|(&x, &w)| x as f64 * factor * w as f64).collect()
+                };
                 for (x, found) in found.iter().enumerate() {
                     let found = found.to_vec::<f32>()?;
                     for (i, j) in spread(m, 5).flat_map(|i| spread(ns[x], 17).map(move |j| (i, j))) {
+                        let y = normed(i);
                         let product =
-                            |b: &[f32]| -> f64 { (0..k).map(|l| a[i * k + l] as f64 * b[j * k + l] as f64).sum() };
+                            |b: &[f32]| -> f64 { y.iter().zip(&b[j * k..]).map(|(y, &b)| y * b as f64).sum() };
                         let expected = match kind {
                             Kind::Each => product(&b[x]),
                             Kind::Gated => {
