@@ -15,25 +15,25 @@ var<workgroup> sums: array<f32, RESULTS * PITCH>;
 fn few_rows(at: Place, lane: u32) -> f32 {
     let i{ROWS} = row_of(at, {ROWS}u);
     let j{COLS} = column_of(at, {COLS}u);
-    var r{ROWS}_{COLS} = Pack();
-    var q{ROWS} = Pack();
+    var r{ROWS}_{COLS} = 0.0;
+    var q{ROWS} = 0.0;
     var l = lane * PACK;
     for (; l + (STEPS - 1u) * LANES * PACK < at.k; l += STEPS * LANES * PACK) {
         let y{STEPS}_{COLS} = pack_of(b_load(at, {COLS}u, b_index(at, l + {STEPS}u * LANES * PACK, j{COLS})));
         let x{STEPS}_{ROWS} = a_pack(a_index(at, i{ROWS}, l + {STEPS}u * LANES * PACK));
         q{ROWS} = with_square(q{ROWS}, x{STEPS}_{ROWS});
         let w{STEPS}_{ROWS} = weighed(x{STEPS}_{ROWS}, l + {STEPS}u * LANES * PACK);
-        r{ROWS}_{COLS} = fma(w{STEPS}_{ROWS}, y{STEPS}_{COLS}, r{ROWS}_{COLS});
+        r{ROWS}_{COLS} = added(r{ROWS}_{COLS}, w{STEPS}_{ROWS}, y{STEPS}_{COLS});
     }
     for (; l < at.k; l += LANES * PACK) {
         let y{COLS} = pack_of(b_load(at, {COLS}u, b_index(at, l, j{COLS})));
         let x{ROWS} = a_pack(a_index(at, i{ROWS}, l));
         q{ROWS} = with_square(q{ROWS}, x{ROWS});
         let w{ROWS} = weighed(x{ROWS}, l);
-        r{ROWS}_{COLS} = fma(w{ROWS}, y{COLS}, r{ROWS}_{COLS});
+        r{ROWS}_{COLS} = added(r{ROWS}_{COLS}, w{ROWS}, y{COLS});
     }
 
-    sums[({ROWS}u * COLS + {COLS}u) * PITCH + lane] = sum_of(r{ROWS}_{COLS});
+    sums[({ROWS}u * COLS + {COLS}u) * PITCH + lane] = r{ROWS}_{COLS};
     keep_squares({ROWS}u, lane, q{ROWS});
     workgroupBarrier();
     // RESULTS sums to a lane, four at a time

@@ -10,4 +10,4 @@ alias Load = f32;
 fn b_at(i: u32) -> f32 { return b[i]; }
 fn pack_of(x: Load) -> Pack { return x; }
 fn a_pack(i: u32) -> Pack { return a[i]; }
-fn sum_of(x: Pack) -> f32 { return x; }
+fn added(sum: f32, x: Pack, y: Pack) -> f32 { return fma(x, y, sum); }

@@ -18,4 +18,4 @@ fn b_at(i: u32) -> f32 {
 fn pack_of(x: Load) -> Pack { return vec4(widened(x.x), widened(x.y)); }
 
 fn a_pack(i: u32) -> Pack { return a_packs[i / 4u]; }
-fn sum_of(x: Pack) -> f32 { return (x.x + x.y) + (x.z + x.w); }
+fn added(sum: f32, x: Pack, y: Pack) -> f32 { return sum + dot(x, y); }
