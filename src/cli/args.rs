@@ -1,6 +1,7 @@
 //! Arguments exactly as typed.
 
-use super::{bench, demo, devices, generate, logits, run, tokenize};
+use super::{bench, demo, devices, generate, logits, run, tokenize, tune};
+use crate::bench::{choices_directory, load_choices};
 use crate::error::{Error, Result};
 use crate::pipeline::Stage;
 use clap::{Parser, Subcommand};
@@ -55,6 +56,8 @@ pub(super) enum Command {
     Tokenize(tokenize::TokenizeArgs),
     /// Measures this device.
     Bench(bench::BenchArgs),
+    /// Measures which way of each product is the fastest on a GPU, for later commands to take.
+    Tune(tune::TuneArgs),
 }
 
 impl Command {
@@ -76,6 +79,7 @@ impl Command {
             Command::Generate(args) => args.run(),
             Command::Tokenize(args) => args.run(),
             Command::Bench(args) => args.run(),
+            Command::Tune(args) => args.run(),
         }
     }
 }
@@ -100,7 +104,18 @@ pub(super) struct DeviceArgs {
 }
 
 impl DeviceArgs {
+    /// The device, with what `gr2 tune` has found for it.
     pub(super) fn open(&self) -> Result<Device> {
+        let device = self.open_untuned()?;
+        if let (Device::Gpu(gpu), Some(directory)) = (&device, choices_directory()) {
+            let count = load_choices(&directory, gpu);
+            tracing::debug!("{device}: {count} measured choices from {}", directory.display());
+        }
+        Ok(device)
+    }
+
+    /// The device as it comes.
+    pub(super) fn open_untuned(&self) -> Result<Device> {
         let name = self.device.as_str();
         let number = name.strip_prefix("gpu:").is_some_and(|n| n.parse::<usize>().is_ok());
         if !matches!(name, "auto" | "cpu" | "gpu") && !number {

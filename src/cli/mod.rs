@@ -8,6 +8,7 @@ mod generate;
 mod logits;
 mod run;
 mod tokenize;
+mod tune;
 
 use crate::console;
 use crate::error::Result;

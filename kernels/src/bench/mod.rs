@@ -6,18 +6,21 @@
 //! | `cases/` | [`cases`]: the table, one file per kind of kernel |
 //! | `measure.rs` | [`median_seconds`]: the median of many runs |
 //! | `ceiling.rs` | [`Ceilings`]: multiply-adds and copies per second |
+//! | `tune.rs` | [`tune`]: which way of a product is the fastest |
 //! | `reference.rs` | inputs without pattern, and comparison with f64 |
 
 mod cases;
 mod ceiling;
 mod measure;
 mod reference;
+mod tune;
 
 pub use cases::cases;
 pub(crate) use ceiling::KERNELS;
 pub use ceiling::{Ceilings, ceilings};
 pub use measure::{Timing, median_seconds};
 pub use reference::{Agreement, sum_tolerance};
+pub use tune::{Tuned, tune};
 
 use crate::buffer::Buffer;
 use crate::device::Device;

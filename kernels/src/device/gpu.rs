@@ -1,5 +1,6 @@
 //! Opening an adapter: which there are, what they offer, and whether one is still alive.
 
+use super::choices::Choices;
 use super::matrices::Matrices;
 use super::memory::Pool;
 use super::pipeline::Pipelines;
@@ -8,7 +9,7 @@ use super::stream::Stream;
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 /// What `gr2 devices` says of an adapter.
@@ -118,6 +119,7 @@ pub(super) struct Inner {
     /// Kernels on matrix units are given as SPIR-V.
     pub(super) own_spirv: bool,
     pub(super) timestamps: bool,
+    pub(super) choices: OnceLock<Choices>,
     pub(super) pool: Mutex<Pool>,
     pub(super) stream: Mutex<Stream>,
     pub(super) pipelines: Mutex<Pipelines>,
@@ -266,6 +268,7 @@ impl Gpu {
             matrices_work: Mutex::default(),
             own_spirv: features.contains(wgpu::Features::PASSTHROUGH_SHADERS),
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+            choices: OnceLock::new(),
             pool: Mutex::new(pool),
             stream: Mutex::default(),
             pipelines: Mutex::default(),
@@ -323,7 +326,7 @@ impl Gpu {
     }
 
     /// True if it was opened for [`Precision::Mixed`].
-    pub(super) fn mixed(&self) -> bool {
+    pub fn mixed(&self) -> bool {
         self.0.matrices.is_some()
     }
 

@@ -1,6 +1,6 @@
 //! Where kernels run: the CPU, or a GPU opened through wgpu.
 //!
-//! - [`gpu`](self): adapter choice, limits, health (`gpu.rs`)
+//! - [`gpu`](self): adapter choice, limits, health (`gpu.rs`); measured choices between kernels (`choices.rs`)
 //! - memory: pooled GPU buffers (`memory.rs`), host blocks (`host.rs`)
 //! - commands: one open compute pass, uploads and downloads in order (`stream.rs`), submitted by a thread of their own
 //!   (`submit.rs`)
@@ -9,6 +9,7 @@
 //!   the adapter allows (`reduction.rs`), matrix units (`matrices.rs`), lines repeated (`unroll.rs`), accesses of one
 //!   element or of four (`widths.rs`); matrix units need SPIR-V of our own on Vulkan (`spirv.rs`)
 
+mod choices;
 mod gpu;
 pub(crate) mod host;
 mod matrices;
@@ -22,6 +23,7 @@ mod timestamps;
 mod unroll;
 mod widths;
 
+pub(crate) use choices::{Choices, Key};
 pub use gpu::{AdapterSummary, Counters, Gpu, GpuOptions, Precision, Tuning, adapters};
 pub use matrices::{MATRICES, Matrices};
 pub(crate) use memory::GpuMemory;

@@ -8,6 +8,7 @@ use super::timestamps::Timestamps;
 use crate::buffer::Bind;
 use crate::error::{Error, Result};
 use crate::profile;
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -112,12 +113,18 @@ impl Stream {
     }
 
     /// Copies a few bytes, a multiple of four, to a buffer.
-    fn upload(&mut self, gpu: &Gpu, to: &wgpu::Buffer, data: &[u8]) {
-        let mut belt = self.belt.take().or_else(|| self.idle_belts.pop());
-        let belt = belt.get_or_insert_with(|| StagingBelt::new(gpu.0.device.clone(), BELT));
-        if let Some(size) = wgpu::BufferSize::new(data.len() as u64) {
-            belt.write_buffer(self.encoder(gpu), to, 0, size).copy_from_slice(data);
-        }
+    fn upload(&mut self, gpu: &Gpu, op: &'static str, to: &wgpu::Buffer, data: &[u8]) -> Result<()> {
+        let Some(size) = wgpu::BufferSize::new(data.len() as u64) else { return Ok(()) };
+        let idle = self.belt.take().or_else(|| self.idle_belts.pop());
+        let mut belt = idle.unwrap_or_else(|| StagingBelt::new(gpu.0.device.clone(), BELT));
+        let place = belt.allocate(size, const { wgpu::BufferSize::new(wgpu::COPY_BUFFER_ALIGNMENT).unwrap() });
+        // what could not be allocated is not mapped either; its belt is given up
+        let mut mapped = place.get_mapped_range_mut().map_err(|_| gpu.no_mappable_memory(op, BELT))?;
+        mapped.copy_from_slice(data);
+        drop(mapped);
+        self.encoder(gpu).copy_buffer_to_buffer(place.buffer(), place.offset(), to, 0, size.get());
+        self.belt = Some(belt);
+        Ok(())
     }
 }
 
@@ -220,19 +227,16 @@ impl Gpu {
 
     pub(crate) fn upload(&self, op: &'static str, to: &GpuMemory, data: &[u8]) -> Result<()> {
         self.check(op)?;
-        // an odd number of 16-bit elements is filled up, as transfers are of four bytes
-        let padded = data.len() % 4 > 0;
         if data.len() <= SHORT {
-            let data = if padded { &[data, &[0; 2]].concat()[..] } else { data };
-            lock(&self.0.stream).upload(self, &to.buffer, data);
+            lock(&self.0.stream).upload(self, op, &to.buffer, &whole_words(data))?;
             return self.check(op);
         }
         // through pieces, so that a large tensor does not need a second copy of itself in mappable memory
         for (i, piece) in data.chunks(STAGING).enumerate() {
-            let piece = if piece.len() % 4 > 0 { &[piece, &[0; 2]].concat()[..] } else { piece };
+            let piece = whole_words(piece);
             let staging = self.staging(op, piece.len() as u64, wgpu::BufferUsages::COPY_SRC, true)?;
             let mapped = staging.get_mapped_range_mut(..);
-            mapped.map_err(|e| Error::Gpu { op, message: e.to_string() })?.copy_from_slice(piece);
+            mapped.map_err(|e| Error::Gpu { op, message: e.to_string() })?.copy_from_slice(&piece);
             staging.unmap();
             let mut stream = lock(&self.0.stream);
             let (offset, bytes) = ((i * STAGING) as u64, piece.len() as u64);
@@ -314,11 +318,21 @@ impl Gpu {
         });
         match pollster::block_on(scope.pop()) {
             None => Ok(buffer),
-            Some(_) => {
-                let limit = "the driver has no more mappable memory".to_string();
-                Err(Error::OutOfMemory { op, bytes: size, in_use: self.memory().0, limit })
-            }
+            Some(_) => Err(self.no_mappable_memory(op, size)),
         }
+    }
+
+    fn no_mappable_memory(&self, op: &'static str, bytes: u64) -> Error {
+        let limit = "the driver has no more mappable memory".to_string();
+        Error::OutOfMemory { op, bytes, in_use: self.memory().0, limit }
+    }
+}
+
+/// The bytes, an odd number of 16-bit elements filled up: transfers are of four.
+fn whole_words(data: &[u8]) -> Cow<'_, [u8]> {
+    match data.len() % 4 {
+        0 => data.into(),
+        over => [data, &[0; 4][over..]].concat().into(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Products on a GPU, in pieces that fit its bindings.
 
+use super::choices::chosen;
 use super::methods::{BUSY, Method, method, slices, whole_eights};
 use super::{Layout, Matmul, OP};
 use crate::buffer::{ALIGNMENT, Buffer, Dtype};
@@ -11,7 +12,7 @@ use std::ops::Range;
 
 /// `op(a) op(b)` to c from element `offset` on; sizes are checked, c is held alone.
 pub fn matmul(gpu: &Gpu, [a, b, c]: [&Buffer; 3], offset: usize, spec: &Matmul, accumulate: bool) -> Result<()> {
-    let method = best_method(gpu, spec);
+    let method = best_method(gpu, spec, b.dtype());
     match slice_length(gpu, spec, method).filter(|_| !accumulate) {
         Some(length) => {
             let found = in_slices(gpu, a, b, spec, method, length)?;
@@ -24,7 +25,11 @@ pub fn matmul(gpu: &Gpu, [a, b, c]: [&Buffer; 3], offset: usize, spec: &Matmul, 
 
 /// `op(a) op(b)`; sizes are checked.
 pub fn product(gpu: &Gpu, a: &Buffer, b: &Buffer, spec: &Matmul) -> Result<Buffer> {
-    let method = best_method(gpu, spec);
+    by_method(gpu, a, b, spec, best_method(gpu, spec, b.dtype()))
+}
+
+/// [`product`] by this method.
+pub(super) fn by_method(gpu: &Gpu, a: &Buffer, b: &Buffer, spec: &Matmul, method: Method) -> Result<Buffer> {
     if let Some(length) = slice_length(gpu, spec, method) {
         return in_slices(gpu, a, b, spec, method, length);
     }
@@ -54,8 +59,13 @@ fn whole(
     product.run(&Piece { batch: 0..batch, m: 0..m, n: 0..n, k: 0..k, accumulate })
 }
 
-/// The best method, matrix units considered.
-fn best_method(gpu: &Gpu, spec: &Matmul) -> Method {
+/// The method that was measured to be best for an operand b of this dtype, or else the one the rule takes.
+fn best_method(gpu: &Gpu, spec: &Matmul, b: Dtype) -> Method {
+    chosen(gpu, spec, b).unwrap_or_else(|| by_rule(gpu, spec))
+}
+
+/// The method for these sizes, matrix units considered.
+pub(super) fn by_rule(gpu: &Gpu, spec: &Matmul) -> Method {
     let Matmul { batch, m, n, .. } = *spec;
     let plain = method(spec, gpu.small_simd());
     // few rows wait for memory, not for products
@@ -82,6 +92,13 @@ const KINDS: [(Layout, Dtype); 5] = [
     (Layout::Nt, Dtype::F16),
     (Layout::Nt, Dtype::Bf16),
 ];
+impl Gpu {
+    /// True if it has matrix units for products, and they compute right.
+    pub(super) fn has_matrices_for_products(&self) -> bool {
+        self.matrices_for(OP, |_| matrices_work(self)).is_some()
+    }
+}
+
 const ON_MATRICES: [Method; 3] = [Method::Cooperative4, Method::Cooperative8, Method::CooperativeLow];
 
 /// Whether matrix units agree with the plain kernels on products of small integers, which are exact in both.

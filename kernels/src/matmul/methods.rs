@@ -105,7 +105,27 @@ pub(super) enum Method {
     CooperativeLow,
 }
 
+/// All, in their order.
+pub(super) const METHODS: [Method; 11] = [
+    Method::Tiled128,
+    Method::Tiled64,
+    Method::Direct,
+    Method::DirectFew,
+    Method::OneRow,
+    Method::FewRows4,
+    Method::FewRows8,
+    Method::FewRows16,
+    Method::Cooperative4,
+    Method::Cooperative8,
+    Method::CooperativeLow,
+];
+
 impl Method {
+    /// Its name, the middle of that of its kernels.
+    pub(super) fn name(self) -> &'static str {
+        KERNELS[self as usize][0].name.split('.').nth(1).expect("invariant: matmul.METHOD.layout")
+    }
+
     /// Rows and columns of c per workgroup, where matrices have `side`.
     pub(super) fn tile(self, side: usize) -> (usize, usize) {
         match self {
@@ -153,7 +173,7 @@ const SLICE: usize = 256;
 pub(super) fn method(spec: &Matmul, small_simd: bool) -> Method {
     let Matmul { batch, m, n, layout, .. } = *spec;
     if small_simd {
-        if m <= Method::DirectFew.tile(16).0 { Method::DirectFew } else { Method::Direct }
+        if m <= Method::Direct.tile(16).0 / 2 { Method::DirectFew } else { Method::Direct }
     } else if layout == Layout::Nt && m <= HALF {
         match m {
             ..=1 => Method::OneRow,

@@ -3,13 +3,16 @@
 //! - the CPU twin (`cpu.rs`), and its way with few rows (`thin.rs`)
 //! - the GPU's kernels and the choice between them (`methods.rs`), their launches in pieces (`gpu.rs`), and a few rows,
 //!   normalised, with several matrices in one launch (`few.rs`)
+//! - measured choices between those kernels (`choices.rs`)
 
+mod choices;
 mod cpu;
 mod few;
 mod gpu;
 mod methods;
 mod thin;
 
+pub use choices::{Tunable, Way, use_choices};
 pub(crate) use few::{EACH, SWIGLU};
 pub(crate) use methods::{HALVES, KERNELS};
 

@@ -1,0 +1,57 @@
+//! `gr2 tune`: measures which way of each product is the fastest on a GPU, for later commands to take.
+
+use super::args::{DeviceArgs, WeightsArg};
+use crate::bench::{Preset, Tuning, choices_directory, products, save_choices, tune_products};
+use crate::error::{Error, Result};
+use crate::model::Qwen3Config;
+use gr2_kernels::Device;
+use std::path::PathBuf;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct TuneArgs {
+    /// A model by its shape.
+    #[arg(long, value_enum, default_value = "nano", conflicts_with = "model")]
+    preset: Preset,
+    /// The directory of a model instead.
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Rows of products: sequences that are decoded together, tokens of a batch. Each stands for all numbers past its half.
+    #[arg(long, value_delimiter = ',', default_value = "1,4,16,64,512,2048", value_parser = rows)]
+    rows: Vec<usize>,
+    /// What weights are stored in for prompts and sampling.
+    #[arg(long, value_enum, default_value = "f32")]
+    weights: WeightsArg,
+    /// Seconds for each way of each product.
+    #[arg(long, default_value_t = 0.05)]
+    seconds: f64,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+fn rows(text: &str) -> std::result::Result<usize, String> {
+    text.parse().ok().filter(|rows| *rows > 0).ok_or_else(|| format!("`{text}` is no number of rows"))
+}
+
+impl TuneArgs {
+    pub(super) fn run(self) -> Result<()> {
+        let Device::Gpu(gpu) = self.device.open_untuned()? else {
+            let problem = "tune: the CPU has no ways to choose from".to_string();
+            return Err(Error::Usage {
+                problem,
+                hint: Some("name a GPU with --device; `gr2 devices` lists them".into()),
+            });
+        };
+        let Some(directory) = choices_directory() else {
+            let problem = "tune: there is no cache directory to keep choices in".to_string();
+            return Err(Error::Usage { problem, hint: Some("set HOME or XDG_CACHE_HOME".into()) });
+        };
+        let config = match &self.model {
+            Some(path) => Qwen3Config::read(&path.join("config.json"))?,
+            None => self.preset.config(),
+        };
+        let tuning = Tuning { rows: self.rows, weights: self.weights.into(), budget: self.seconds };
+        let tuned = tune_products(&gpu, &products(&config, &tuning), tuning.budget, |line| println!("{line}"))?;
+        println!("{}", save_choices(&directory, &gpu, &tuned)?.display());
+        Ok(())
+    }
+}
