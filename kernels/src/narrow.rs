@@ -4,10 +4,11 @@
 use crate::buffer::{Buffer, Dtype};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::product::View;
+use crate::product::{Pairs, Target, View, dots};
 use crate::real::{Real, simd};
 use crate::vector::prefetch;
 use half::{bf16, f16};
+use std::ops::Range;
 
 /// `widened(word)` of WGSL for two elements in a word.
 pub(crate) const F16: &str = include_str!("../../shaders/common/f16.wgsl");
@@ -35,12 +36,24 @@ pub fn narrowed(device: &Device, values: &[f32], dtype: Dtype) -> Result<Buffer>
 }
 
 /// A matrix in memory that products in `T` can have as an operand.
-pub(crate) trait Stored<T>: Copy + Sync {
+pub(crate) trait Stored<T: Real>: Copy + Sync {
     /// Elements that are opened at a time, at most.
     const AT_ONCE: usize;
 
     /// The matrix in `T`: itself, or widened into `room`.
     fn open<'a>(view: View<'a, Self>, room: &'a mut Vec<T>) -> View<'a, T>;
+
+    /// A few rows as [`Self::dots`] takes them, if there is such a way.
+    fn pairs(_few: View<T>) -> Option<Pairs> {
+        None
+    }
+
+    /// [`dots`](crate::product::dots) with these rows as they lie; false where they cannot be read so.
+    ///
+    /// Safety: as of it.
+    unsafe fn dots(_: Target<T>, _keep: bool, _few: &Pairs, _words: Range<usize>, _many: View<Self>) -> bool {
+        false
+    }
 }
 
 impl<T: Real> Stored<T> for T {
@@ -83,6 +96,15 @@ impl Stored<f32> for bf16 {
             #[inline(always)]
             |x| f32::from_bits((x.to_bits() as u32) << 16),
         )
+    }
+
+    fn pairs(few: View<f32>) -> Option<Pairs> {
+        few.width().is_multiple_of(2).then(|| Pairs::new(few))
+    }
+
+    unsafe fn dots(y: Target<f32>, keep: bool, few: &Pairs, words: Range<usize>, many: View<bf16>) -> bool {
+        // SAFETY: the caller vouches for it
+        unsafe { dots(y, keep, few, words, many) }
     }
 }
 

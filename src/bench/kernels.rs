@@ -1,5 +1,6 @@
 //! The kernels' table on one device.
 
+use crate::console::interrupted;
 use crate::error::{Error, Result};
 use gr2_kernels::bench::{Ceilings, Work, cases, ceilings, median_seconds};
 use gr2_kernels::{Buffer, Device};
@@ -27,7 +28,7 @@ pub struct KernelReport {
 
 /// Checks and times the cases of the table, each told to `line` as it is done.
 ///
-/// Errors: `Usage` if no case has such a name; `Run` if a kernel's result is wrong; `Kernel`.
+/// Errors: `Usage` if no case has such a name; `Run` if a kernel's result is wrong; `Interrupted`, `Kernel`.
 pub fn bench_kernels(device: &Device, bench: &KernelBench, mut line: impl FnMut(&str)) -> Result<KernelReport> {
     let chosen: Vec<_> = cases().into_iter().filter(|case| case.name.contains(&bench.filter)).collect();
     if chosen.is_empty() {
@@ -42,6 +43,9 @@ pub fn bench_kernels(device: &Device, bench: &KernelBench, mut line: impl FnMut(
     line(&format!("{:<52} {:>11} {:>12} {:>14}", "", "ms", "", "of ceiling"));
     let mut report = KernelReport { device: device.clone(), ceilings, cases: vec![] };
     for case in chosen {
+        if interrupted() {
+            return Err(Error::Interrupted { stage: "bench".into() });
+        }
         let floor = case.work.floor(&ceilings);
         if floor > bench.budget || case.memory > bench.memory {
             let reason = match floor > bench.budget {

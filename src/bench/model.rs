@@ -3,8 +3,9 @@
 use super::kernels::driver;
 use super::preset::{Load, Preset};
 use crate::autograd::Tape;
+use crate::console::interrupted;
 use crate::data::{Batch, Example};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::generate::{Free, RolloutConfig, SamplerConfig, rollout};
 use crate::model::Qwen3;
 use crate::nn::Packed;
@@ -57,7 +58,7 @@ pub struct ModelBench {
 
 /// Measures a model with random weights on random tokens.
 ///
-/// Errors: `Kernel`, as out of memory.
+/// Errors: `Interrupted`; `Kernel`, as out of memory.
 pub fn bench_model(device: &Device, preset: Preset, load: Load, how: &ModelBench) -> Result<ModelReport> {
     let mut model = Qwen3::random(preset.config(), device, 1)?;
     let parameters = model.config().parameters();
@@ -134,10 +135,13 @@ fn tokens(model: &Qwen3, number: u64, n: usize) -> Vec<u32> {
     (0..n).map(|_| rng.random_range(0..model.config().vocab_size as u32)).collect()
 }
 
-/// Median seconds of [`STEPS`] runs.
+/// Median seconds of [`STEPS`] runs; an error when interrupted.
 fn median(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
     let mut times = vec![];
     for i in 0..WARM_UP + STEPS {
+        if interrupted() {
+            return Err(Error::Interrupted { stage: "bench".into() });
+        }
         let start = Instant::now();
         run()?;
         if i >= WARM_UP {

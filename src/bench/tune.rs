@@ -1,5 +1,6 @@
 //! Which way of each product of a model is the fastest on a GPU.
 
+use crate::console::interrupted;
 use crate::error::Result;
 use crate::model::Qwen3Config;
 use gr2_kernels::bench::{Tuned, tune};
@@ -45,13 +46,13 @@ pub fn products(config: &Qwen3Config, tuning: &Tuning) -> Vec<Tunable> {
     found
 }
 
-/// Measures them, each told to `line` as it is done.
+/// Measures them, each told to `line` as it is done; when interrupted, as many as there was time for.
 ///
 /// Errors: `Kernel`.
 pub fn tune_products(gpu: &Gpu, of: &[Tunable], budget: f64, mut line: impl FnMut(&str)) -> Result<Vec<Tuned>> {
     line(&format!("{:<34} {:>14} {:>10}   {:<16} {:>10} {:>8}", "", "rule", "ms", "choice", "ms", "gain"));
     let mut all = vec![];
-    for of in of {
+    for of in of.iter().take_while(|_| !interrupted()) {
         let tuned = tune(gpu, *of, budget)?;
         let ms = |way| 1e3 * tuned.seconds(way).unwrap_or(f64::NAN);
         let (rule, choice) = (ms(tuned.rule), ms(tuned.choice));

@@ -348,12 +348,12 @@ impl Gpu {
     /// Destroys the device, as a driver reset would: everything after fails with `DeviceLost`.
     pub fn destroy(&self) {
         self.0.device.destroy();
-        self.0.health.is_lost("destroyed".to_string());
+        self.lose("destroyed");
     }
 
-    /// Has the next check fail with this.
-    pub(super) fn report(&self, fault: &str) {
-        self.0.health.has_fault(fault.to_string());
+    /// Everything after fails with `DeviceLost`.
+    pub(super) fn lose(&self, reason: &str) {
+        self.0.health.is_lost(reason.to_string());
     }
 
     /// Fails if the device is lost or wgpu reported an error since the last check.

@@ -19,6 +19,8 @@ use wgpu::util::StagingBelt;
 const DISPATCHES_PER_SUBMIT: usize = 128;
 /// Submissions queued before the host waits for the oldest, which bounds memory held by commands.
 const SUBMITS_IN_FLIGHT: usize = 4;
+/// Why a GPU is of no use when that thread has panicked.
+const NO_SUBMITTER: &str = "the thread that submits commands has ended";
 /// Workgroups WebGPU allows along one dimension of a grid.
 const MAX_GROUPS: u64 = 65_535;
 
@@ -73,7 +75,9 @@ impl Stream {
             let mut belt = self.belt.take();
             belt.iter_mut().for_each(StagingBelt::finish);
             let submitter = self.submitter.get_or_insert_with(|| Submitter::new(gpu.0.queue.clone()));
-            submitter.submit(Recorded { encoder, belt });
+            if !submitter.submit(Recorded { encoder, belt }) {
+                gpu.lose(NO_SUBMITTER);
+            }
         }
         while self.in_flight.len() + self.under_way() > SUBMITS_IN_FLIGHT {
             let oldest = match self.in_flight.pop_front() {
@@ -104,7 +108,7 @@ impl Stream {
                     self.idle_belts.extend(belt);
                 }
                 None => {
-                    gpu.report("the thread that submits commands has ended");
+                    gpu.lose(NO_SUBMITTER);
                     break;
                 }
             }

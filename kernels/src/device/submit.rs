@@ -50,12 +50,12 @@ impl Submitter {
         Submitter { recorded: Some(recorded), submitted, thread: Some(thread), under_way: 0 }
     }
 
-    /// Hands on what was recorded. Nothing of it may be mapped before [`Self::next`] has returned it.
-    pub(super) fn submit(&mut self, recorded: Recorded) {
-        // a thread that is gone is noticed by `next`
-        if self.recorded.as_ref().is_some_and(|jobs| jobs.send(recorded).is_ok()) {
-            self.under_way += 1;
-        }
+    /// Hands on what was recorded; false if the thread is gone. Nothing of it may be mapped before [`Self::next`] has returned it.
+    #[must_use]
+    pub(super) fn submit(&mut self, recorded: Recorded) -> bool {
+        let taken = self.recorded.as_ref().is_some_and(|jobs| jobs.send(recorded).is_ok());
+        self.under_way += taken as usize;
+        taken
     }
 
     /// What has been handed on and not been returned.

@@ -2,8 +2,12 @@
 //!
 //! - a product and the way it takes (`mod.rs`)
 //! - the ways that read both operands where they lie (`tile.rs`)
+//! - few rows with rows of bf16 (`pairs.rs`)
 
+mod pairs;
 mod tile;
+
+pub(crate) use pairs::{Pairs, dots};
 
 use crate::real::Real;
 use std::marker::PhantomData;
