@@ -43,4 +43,7 @@ pub mod pipeline;
 
 pub mod cli;
 
+#[cfg(test)]
+mod check;
+
 pub use error::{Error, Result};

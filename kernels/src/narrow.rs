@@ -4,7 +4,7 @@
 use crate::buffer::{Buffer, Dtype};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::product::{Pairs, Target, View, dots};
+use crate::product::{Pairs, Target, View, are_words, dots};
 use crate::real::{Real, simd};
 use crate::vector::prefetch;
 use half::{bf16, f16};
@@ -43,16 +43,19 @@ pub(crate) trait Stored<T: Real>: Copy + Sync {
     /// The matrix in `T`: itself, or widened into `room`.
     fn open<'a>(view: View<'a, Self>, room: &'a mut Vec<T>) -> View<'a, T>;
 
-    /// A few rows as [`Self::dots`] takes them, if there is such a way.
-    fn pairs(_few: View<T>) -> Option<Pairs> {
+    /// A few rows as [`Self::dots`] takes them, if it can read these matrices where they lie.
+    fn pairs<'a>(_few: View<T>, _many: impl Iterator<Item = View<'a, Self>>) -> Option<Pairs>
+    where
+        Self: 'a,
+    {
         None
     }
 
-    /// [`dots`](crate::product::dots) with these rows as they lie; false where they cannot be read so.
+    /// [`dots`](crate::product::dots) with rows of one of those matrices.
     ///
     /// Safety: as of it.
-    unsafe fn dots(_: Target<T>, _keep: bool, _few: &Pairs, _words: Range<usize>, _many: View<Self>) -> bool {
-        false
+    unsafe fn dots(_: Target<T>, _keep: bool, _few: &Pairs, _words: Range<usize>, _many: View<Self>) {
+        unreachable!("invariant: only where there are pairs");
     }
 }
 
@@ -98,11 +101,11 @@ impl Stored<f32> for bf16 {
         )
     }
 
-    fn pairs(few: View<f32>) -> Option<Pairs> {
-        few.width().is_multiple_of(2).then(|| Pairs::new(few))
+    fn pairs<'a>(few: View<f32>, mut many: impl Iterator<Item = View<'a, bf16>>) -> Option<Pairs> {
+        (few.width().is_multiple_of(2) && many.all(are_words)).then(|| Pairs::new(few))
     }
 
-    unsafe fn dots(y: Target<f32>, keep: bool, few: &Pairs, words: Range<usize>, many: View<bf16>) -> bool {
+    unsafe fn dots(y: Target<f32>, keep: bool, few: &Pairs, words: Range<usize>, many: View<bf16>) {
         // SAFETY: the caller vouches for it
         unsafe { dots(y, keep, few, words, many) }
     }

@@ -39,7 +39,6 @@ struct Product {
     rule_ms: Option<f64>,
 }
 
-const LAYOUTS: [(&str, Layout); 3] = [("nn", Layout::Nn), ("nt", Layout::Nt), ("tn", Layout::Tn)];
 const STORED: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::Bf16];
 
 impl Key {
@@ -54,24 +53,28 @@ impl Key {
         Key {
             adapter: format!("{} ({})", summary.name, summary.backend),
             driver: summary.driver.clone(),
-            kernels: format!("{:x}", hash.finalize())[..16].to_string(),
+            kernels: short_hash(hash),
             matrix_units: gpu.mixed(),
         }
     }
 
     fn file(&self) -> String {
         let text = serde_json::to_vec(self).expect("invariant: strings serialise");
-        format!("{:x}.json", Sha256::digest(text))[24..].to_string()
+        format!("{}.json", short_hash(Sha256::new_with_prefix(text)))
     }
+}
+
+/// Enough of a hash to tell a few files apart.
+fn short_hash(hash: Sha256) -> String {
+    format!("{:x}", hash.finalize())[..16].to_string()
 }
 
 impl Product {
     fn of(tuned: &Tuned) -> Product {
         let Tunable { spec: Matmul { m, n, k, layout, .. }, stored } = tuned.of;
-        let (name, _) = LAYOUTS.into_iter().find(|(_, l)| *l == layout).expect("invariant: all are listed");
         let ms = |way| tuned.seconds(way).map(|seconds| 1e3 * seconds);
         Product {
-            layout: name.to_string(),
+            layout: layout.name().to_string(),
             m,
             n,
             k,
@@ -84,14 +87,9 @@ impl Product {
     }
 
     fn tunable(&self) -> Option<Tunable> {
-        let (_, layout) = LAYOUTS.into_iter().find(|(name, _)| *name == self.layout)?;
+        let layout = Layout::ALL.into_iter().find(|layout| layout.name() == self.layout)?;
         let stored = STORED.into_iter().find(|dtype| dtype.to_string() == self.stored)?;
         Some(Tunable { spec: Matmul::one(layout, self.m, self.n, self.k), stored })
-    }
-
-    fn is_same_product(&self, other: &Product) -> bool {
-        (&self.layout, self.m, self.n, self.k, &self.stored)
-            == (&other.layout, other.m, other.n, other.k, &other.stored)
     }
 }
 
@@ -108,7 +106,7 @@ pub fn save(directory: &Path, gpu: &Gpu, tuned: &[Tuned]) -> Result<PathBuf> {
     let path = directory.join(key.file());
     let mut products: Vec<Product> = tuned.iter().map(Product::of).collect();
     let before = read(&path, &key).map(|saved| saved.products).unwrap_or_default();
-    let new = |product: &Product| !products.iter().any(|other| other.is_same_product(product));
+    let new = |product: &Product| !products.iter().any(|other| other.tunable() == product.tunable());
     let kept: Vec<Product> = before.into_iter().filter(new).collect();
     products.extend(kept);
     std::fs::create_dir_all(directory).map_err(Error::io(directory))?;
@@ -118,6 +116,10 @@ pub fn save(directory: &Path, gpu: &Gpu, tuned: &[Tuned]) -> Result<PathBuf> {
 
 /// Gives a GPU the choices that `directory` has for it: how many. A file that cannot be read or is of another key counts as none.
 pub fn load(directory: &Path, gpu: &Gpu) -> usize {
+    // before the kernels are hashed, which every command would wait for
+    if !directory.is_dir() {
+        return 0;
+    }
     let key = Key::of(gpu);
     let Some(saved) = read(&directory.join(key.file()), &key) else { return 0 };
     let choices: Vec<(Tunable, String)> =
@@ -141,16 +143,12 @@ fn read(path: &Path, key: &Key) -> Option<Saved> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::gpu;
     use gr2_kernels::bench::tune;
-    use gr2_kernels::{Device, GpuOptions};
 
     #[test]
     fn choices_come_back_for_the_same_gpu_alone_and_grow() {
-        let Ok(Device::Gpu(gpu)) = Device::open("gpu", GpuOptions::for_tests()) else {
-            assert!(std::env::var("REQUIRE_GPU").as_deref() != Ok("1"), "REQUIRE_GPU=1 and no adapter");
-            println!("choices: skipped, no Vulkan, Metal or DX12 adapter");
-            return;
-        };
+        let Some((_, gpu)) = gpu("choices on disk") else { return };
         let directory = tempfile::tempdir().unwrap();
         let of = |m| Tunable { spec: Matmul::one(Layout::Nt, m, 8, 12), stored: Dtype::F32 };
         assert_eq!(load(directory.path(), &gpu), 0);

@@ -71,7 +71,7 @@ pub fn tune_products(gpu: &Gpu, of: &[Tunable], budget: f64, mut line: impl FnMu
 /// As `nt 16x3072x1024 bf16`.
 fn name(of: &Tunable) -> String {
     let Matmul { m, n, k, layout, .. } = of.spec;
-    format!("{} {m}x{n}x{k} {}", format!("{layout:?}").to_lowercase(), of.stored)
+    format!("{} {m}x{n}x{k} {}", layout.name(), of.stored)
 }
 
 #[cfg(test)]

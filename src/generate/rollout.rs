@@ -76,9 +76,9 @@ fn tokens_ahead(device: &Device) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::gpu;
     use crate::generate::Free;
     use crate::model::Qwen3Config;
-    use gr2_kernels::GpuOptions;
 
     #[test]
     fn continuations_are_the_same_whatever_shares_their_batch_and_whenever_they_are_read() {
@@ -116,11 +116,7 @@ mod tests {
 
     #[test]
     fn a_gpu_is_fed_its_own_draws() {
-        let Ok(device) = Device::open("gpu", GpuOptions::for_tests()) else {
-            assert!(std::env::var("REQUIRE_GPU").as_deref() != Ok("1"), "REQUIRE_GPU=1 and no adapter");
-            println!("a gpu is fed its own draws: skipped, no Vulkan, Metal or DX12 adapter");
-            return;
-        };
+        let Some((device, _)) = gpu("a gpu is fed its own draws") else { return };
         let model = Qwen3::random(Qwen3Config::small(19, 16, 2, (2, 1, 8), 24), &device, 3).unwrap();
         let prompts = [vec![1, 2, 3], vec![4], vec![5, 6]];
         for sampler in [SamplerConfig::sampling(1.0), SamplerConfig::greedy()] {

@@ -55,14 +55,14 @@ pub fn norm_linear_swiglu(tape: &Tape, x: &Var, (norm, eps): (&Var, f32), gate: 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::gpu;
     use crate::ops::linear_onto;
-    use gr2_kernels::{Device, GpuOptions};
+    use gr2_kernels::Device;
 
     /// With a gradient wanted and without: the same numbers, on the CPU and on a GPU.
     #[test]
     fn riding_along_is_one_after_the_other() {
-        let gpu = Device::open("gpu", GpuOptions::for_tests());
-        assert!(gpu.is_ok() || std::env::var("REQUIRE_GPU").as_deref() != Ok("1"), "REQUIRE_GPU=1 and no adapter");
+        let gpu = gpu("products of normalised rows").map(|(device, _)| device);
         for device in [Device::Cpu].into_iter().chain(gpu) {
             for rows in [1, 3, 40] {
                 let values = |step: usize, n: usize| (0..n).map(|i| (i * step % 31) as f32 / 16.0 - 0.9).collect();

@@ -1,11 +1,12 @@
 //! Which way of a product is the fastest on a GPU.
 
 use super::measure::median_seconds;
-use crate::buffer::Buffer;
+use super::reference::{noise, noise_on};
 use crate::device::{Device, Gpu};
 use crate::error::Result;
 use crate::matmul::{Matmul, Tunable, Way};
 use crate::narrow::narrowed;
+use std::time::Instant;
 
 /// What part of the rule's time another way may take at most to be chosen: what measurements differ by.
 const WORTH: f64 = 0.95;
@@ -35,13 +36,12 @@ impl Tuned {
 /// Errors: `OutOfMemory`, `DeviceLost`.
 pub fn tune(gpu: &Gpu, of: Tunable, budget: f64) -> Result<Tuned> {
     let (device, Matmul { m, n, k, .. }) = (Device::Gpu(gpu.clone()), of.spec);
-    // numbers below a half
-    let values = |n: usize| (0..n).map(|i| (i * 7919 % 1021) as f32 / 1024.0 - 0.4995).collect::<Vec<f32>>();
-    let (a, b) = (Buffer::from_slice(&device, &values(m * k))?, narrowed(&device, &values(n * k), of.stored)?);
-    let mut ways = vec![];
+    let prepared = Instant::now();
+    let (a, b) = (noise_on(&device, 1, m * k)?, narrowed(&device, &noise(2, n * k), of.stored)?);
+    let (mut ways, mut idle) = (vec![], prepared.elapsed().as_secs_f64());
     for way in Way::all(gpu, of) {
         let run = || way.run(gpu, &a, &b, &of.spec).map(drop);
-        ways.push((way, median_seconds(&device, budget, 0.0, run)?.seconds));
+        ways.push((way, median_seconds(&device, budget, std::mem::take(&mut idle), run)?.seconds));
     }
     ways.sort_by(|x, y| x.1.total_cmp(&y.1));
     let rule = Way::by_rule(gpu, of);

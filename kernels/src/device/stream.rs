@@ -19,7 +19,7 @@ use wgpu::util::StagingBelt;
 const DISPATCHES_PER_SUBMIT: usize = 128;
 /// Submissions queued before the host waits for the oldest, which bounds memory held by commands.
 const SUBMITS_IN_FLIGHT: usize = 4;
-/// Why a GPU is of no use when that thread has panicked.
+/// Why a GPU is of no use any more when `submit.rs`'s thread has panicked.
 const NO_SUBMITTER: &str = "the thread that submits commands has ended";
 /// Workgroups WebGPU allows along one dimension of a grid.
 const MAX_GROUPS: u64 = 65_535;
@@ -80,15 +80,12 @@ impl Stream {
             }
         }
         while self.in_flight.len() + self.under_way() > SUBMITS_IN_FLIGHT {
-            let oldest = match self.in_flight.pop_front() {
-                None => {
-                    self.settle(gpu, 1);
-                    continue;
-                }
-                oldest => oldest,
+            let Some(oldest) = self.in_flight.pop_front() else {
+                self.settle(gpu, self.under_way() - 1);
+                continue;
             };
             // a failure to wait is a lost device, which the health check after this reports
-            let _ = gpu.poll(wgpu::PollType::Wait { submission_index: oldest, timeout: None });
+            let _ = gpu.poll(wgpu::PollType::Wait { submission_index: Some(oldest), timeout: None });
         }
     }
 
@@ -96,11 +93,11 @@ impl Stream {
         self.submitter.as_ref().map_or(0, Submitter::under_way)
     }
 
-    /// Waits for the oldest `count` of what was handed on to be submitted.
-    fn settle(&mut self, gpu: &Gpu, count: usize) {
+    /// Waits until all but `left` of what was handed on is submitted, the oldest first.
+    fn settle(&mut self, gpu: &Gpu, left: usize) {
         let Some(submitter) = &mut self.submitter else { return };
         let start = Instant::now();
-        for _ in 0..count {
+        while submitter.under_way() > left {
             match submitter.next() {
                 Some(Submitted { index, belt, encoding }) => {
                     gpu.0.encoding_nanos.fetch_add(encoding.as_nanos() as u64, Ordering::Relaxed);
@@ -262,8 +259,7 @@ impl Gpu {
                 let (start, bytes) = (offset + (i * STAGING) as u64, piece.len() as u64);
                 stream.encoder(self).copy_buffer_to_buffer(&from.buffer, start, &staging, 0, bytes);
                 stream.submit(self);
-                let under_way = stream.under_way();
-                stream.settle(self, under_way);
+                stream.settle(self, 0);
             }
             staging.map_async(wgpu::MapMode::Read, .., |_| {});
             self.wait(op)?;
@@ -282,8 +278,7 @@ impl Gpu {
     fn wait(&self, op: &'static str) -> Result<()> {
         {
             let mut stream = lock(&self.0.stream);
-            let under_way = stream.under_way();
-            stream.settle(self, under_way);
+            stream.settle(self, 0);
             if let Some(timestamps) = &stream.timestamps {
                 timestamps.ask();
             }

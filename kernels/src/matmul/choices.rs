@@ -1,7 +1,7 @@
 //! The ways of a product on a GPU, and choices between them that were measured (`bench/tune.rs`), asked before the rule in
 //! `gpu.rs`.
 
-use super::gpu::{by_method, by_rule};
+use super::gpu::{by_method, by_rule, matrices};
 use super::methods::{METHODS, Method, whole_eights};
 use super::{Layout, Matmul, check};
 use crate::buffer::{Buffer, Dtype};
@@ -60,15 +60,16 @@ pub(super) fn chosen(gpu: &Gpu, spec: &Matmul, stored: Dtype) -> Option<Method> 
     (spec.batch == 1 && is_possible(gpu, spec, method)).then_some(method)
 }
 
+/// Whether a single product can be fastest that way.
 fn is_possible(gpu: &Gpu, spec: &Matmul, method: Method) -> bool {
-    let Matmul { batch, m, layout, .. } = *spec;
+    let Matmul { m, layout, .. } = *spec;
     match method {
         // made for the rows of b, and for so many rows of a
         Method::OneRow => layout == Layout::Nt && m == 1,
         Method::FewRows4 | Method::FewRows8 | Method::FewRows16 => layout == Layout::Nt && (2..=64).contains(&m),
         // made for one row of tiles
-        Method::CooperativeLow if batch > 1 || m > method.tile(gpu.matrix_side()).0 => false,
-        _ => !method.cooperates() || whole_eights(spec) && gpu.has_matrices_for_products(),
+        Method::CooperativeLow if m > method.tile(gpu.matrix_side()).0 => false,
+        _ => !method.cooperates() || whole_eights(spec) && matrices(gpu).is_some(),
     }
 }
 

@@ -70,7 +70,7 @@ struct SwigluParams {
     eps: f32,
 }
 
-/// True if products of `m` rows with these matrices' rows are made here.
+/// True if products of `m` rows with rows of matrices are made here.
 pub fn is_for(gpu: &Gpu, m: usize) -> bool {
     FEW.contains(&method(&Matmul::one(Layout::Nt, m, usize::MAX, 1), gpu.small_simd()))
 }

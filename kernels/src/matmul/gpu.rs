@@ -4,7 +4,7 @@ use super::choices::chosen;
 use super::methods::{BUSY, Method, method, slices, whole_eights};
 use super::{Layout, Matmul, OP};
 use crate::buffer::{ALIGNMENT, Buffer, Dtype};
-use crate::device::{Device, Gpu};
+use crate::device::{Device, Gpu, Matrices};
 use crate::error::{Error, Result};
 use crate::narrow::narrowed;
 use crate::reduce;
@@ -72,7 +72,7 @@ pub(super) fn by_rule(gpu: &Gpu, spec: &Matmul) -> Method {
     if plain.reads_packs() || !whole_eights(spec) {
         return plain;
     }
-    let Some(matrices) = gpu.matrices_for(OP, |_| matrices_work(gpu)) else { return plain };
+    let Some(matrices) = matrices(gpu) else { return plain };
     let side = matrices.side as usize;
     if batch == 1 && m <= Method::CooperativeLow.tile(side).0 {
         return Method::CooperativeLow;
@@ -84,6 +84,11 @@ pub(super) fn by_rule(gpu: &Gpu, spec: &Matmul) -> Method {
     }
 }
 
+/// The matrix units, if they compute products right.
+pub(super) fn matrices(gpu: &Gpu) -> Option<Matrices> {
+    gpu.matrices_for(OP, |_| matrices_work(gpu))
+}
+
 /// How operands b may lie, and in what.
 const KINDS: [(Layout, Dtype); 5] = [
     (Layout::Nn, Dtype::F32),
@@ -92,13 +97,6 @@ const KINDS: [(Layout, Dtype); 5] = [
     (Layout::Nt, Dtype::F16),
     (Layout::Nt, Dtype::Bf16),
 ];
-impl Gpu {
-    /// True if it has matrix units for products, and they compute right.
-    pub(super) fn has_matrices_for_products(&self) -> bool {
-        self.matrices_for(OP, |_| matrices_work(self)).is_some()
-    }
-}
-
 const ON_MATRICES: [Method; 3] = [Method::Cooperative4, Method::Cooperative8, Method::CooperativeLow];
 
 /// Whether matrix units agree with the plain kernels on products of small integers, which are exact in both.
@@ -306,7 +304,7 @@ impl Product<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{LAYOUTS, operands, plain};
+    use super::super::tests::{operands, plain};
     use super::*;
     use crate::check::{gpu, gpu_with_matrices};
 
@@ -318,7 +316,7 @@ mod tests {
     fn every_gpu_method_is_the_definition_whole_and_in_pieces() {
         let Some((device, gpu)) = gpu("matmul") else { return };
         for method in METHODS {
-            for layout in LAYOUTS {
+            for layout in Layout::ALL {
                 for (spec, limit) in [
                     (Matmul { batch: 2, m: 131, n: 67, k: 35, layout }, gpu.max_binding()),
                     (Matmul { batch: 2, m: 23, n: 19, k: 21, layout }, 1024),
@@ -397,7 +395,7 @@ mod tests {
     #[test]
     fn sums_in_slices_are_the_definition() {
         let Some((device, gpu)) = gpu("matmul") else { return };
-        for layout in LAYOUTS {
+        for layout in Layout::ALL {
             let spec = Matmul::one(layout, 5, 9, 70);
             let (a, b) = operands(&spec);
             let expected = plain(&a, &b, &spec);

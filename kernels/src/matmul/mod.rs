@@ -36,6 +36,20 @@ pub enum Layout {
     Tn,
 }
 
+impl Layout {
+    /// All three.
+    pub const ALL: [Layout; 3] = [Layout::Nn, Layout::Nt, Layout::Tn];
+
+    /// Its name in lower case, as in those of kernels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Layout::Nn => "nn",
+            Layout::Nt => "nt",
+            Layout::Tn => "tn",
+        }
+    }
+}
+
 /// Sizes of a product `c (m, n) = op(a) op(b)` over k, for each of `batch` matrices that lie one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Matmul {
@@ -244,8 +258,6 @@ mod tests {
     use super::*;
     use crate::check::numbers;
 
-    pub const LAYOUTS: [Layout; 3] = [Layout::Nn, Layout::Nt, Layout::Tn];
-
     /// The definition, in f64.
     pub fn plain(a: &[f64], b: &[f64], spec: &Matmul) -> Vec<f64> {
         let Matmul { batch, m, n, k, layout } = *spec;
@@ -277,7 +289,7 @@ mod tests {
             (1, 200, 150, 600),
             (1, 3, 900, 500),
         ] {
-            for layout in LAYOUTS {
+            for layout in Layout::ALL {
                 let spec = Matmul { batch, m, n, k, layout };
                 let (a, b) = operands(&spec);
                 let upload = |x: &[f64]| Buffer::from_slice(&Device::Cpu, x).unwrap();

@@ -39,7 +39,8 @@ pub fn each<T: Real, W: Stored<T> + Send>(a: &[T], b_and_c: Vec<(&[W], &mut [T])
 /// `y = many fewᵀ`, or `y += many fewᵀ`, for each pair of them.
 fn products<T: Real, W: Stored<T> + Send>(few: View<T>, many_and_y: &[(View<W>, Target<T>)], accumulate: bool) {
     let k = few.width();
-    let pairs = if few.height() <= DOT_ROWS { W::pairs(few) } else { None };
+    let matrices = many_and_y.iter().map(|&(many, _)| many);
+    let pairs = if few.height() <= DOT_ROWS { W::pairs(few, matrices) } else { None };
     let side_by_side = (few.height() > DOT_ROWS).then(|| SideBySide::new(few));
     let columns = side_by_side.as_ref().map_or(few.t(), SideBySide::view);
     let part = PART.div_ceil(few.height() * k).next_multiple_of(6);
@@ -49,15 +50,13 @@ fn products<T: Real, W: Stored<T> + Send>(few: View<T>, many_and_y: &[(View<W>, 
         parts.extend(starts.map(|start| (many.rows(start..(start + part).min(many.height())), y.at(start, 0))));
     }
     parts.into_par_iter().for_each_init(Vec::new, |room, (rows, y)| {
-        let by_pairs = pairs.as_ref().is_some_and(|pairs| {
-            (0..k).step_by(DEPTH).all(|l| {
+        if let Some(pairs) = &pairs {
+            for l in (0..k).step_by(DEPTH) {
                 let (terms, keep) = (l..(l + DEPTH).min(k), accumulate || l > 0);
                 let words = terms.start / 2..terms.end / 2;
                 // SAFETY: as below
-                unsafe { W::dots(y.t(), keep, pairs, words, rows.cols(terms)) }
-            })
-        });
-        if by_pairs {
+                unsafe { W::dots(y.t(), keep, pairs, words, rows.cols(terms)) };
+            }
             return;
         }
         // a tile has six rows

@@ -7,7 +7,7 @@
 mod pairs;
 mod tile;
 
-pub(crate) use pairs::{Pairs, dots};
+pub(crate) use pairs::{Pairs, are_words, dots};
 
 use crate::real::Real;
 use std::marker::PhantomData;

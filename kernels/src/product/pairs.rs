@@ -1,6 +1,7 @@
 //! Dot products of a few rows of f32 with rows of bf16, of which two are read as one word: a shift makes an f32 of the lower, a
 //! mask of the upper. What is read is half of what f32 would be, and nothing is written on the way.
 
+use super::tile::{DotTiles, tiles};
 use super::{Target, View};
 use crate::vector::{ARCH, Vector, prefetch};
 use half::bf16;
@@ -28,21 +29,19 @@ impl Pairs {
     }
 }
 
-/// `y = few manyᵀ`, or `y += few manyᵀ`, over some of the words of all rows; false where rows do not start at words.
-///
-/// Safety: `y` has a place of its own for every element of the result, and nothing else touches those meanwhile.
-pub(crate) unsafe fn dots(y: Target<f32>, keep: bool, few: &Pairs, words: Range<usize>, many: View<bf16>) -> bool {
-    assert!(many.fits() && words.end <= few.words && many.width() == 2 * words.len(), "invariant: operands agree");
-    let at_words = |row: usize| bytemuck::try_cast_slice::<bf16, u32>(many.row(row)).is_ok();
-    if many.height() > 0 && !(at_words(0) && many.stride().is_multiple_of(2)) {
-        return false;
-    }
-    ARCH.dispatch(Dots { y, keep, few, words, many });
-    true
+/// True if all rows are whole words.
+pub(crate) fn are_words(many: View<bf16>) -> bool {
+    let first_is = || bytemuck::try_cast_slice::<bf16, u32>(many.row(0)).is_ok();
+    many.height() == 0 || many.stride().is_multiple_of(2) && first_is()
 }
 
-/// Few and many rows in one tile.
-const TILE: [usize; 2] = [2, 4];
+/// `y = few manyᵀ`, or `y += few manyᵀ`, over some of the words of all rows.
+///
+/// Safety: `y` has a place of its own for every element of the result, and nothing else touches those meanwhile.
+pub(crate) unsafe fn dots(y: Target<f32>, keep: bool, few: &Pairs, words: Range<usize>, many: View<bf16>) {
+    assert!(many.fits() && words.end <= few.words && many.width() == 2 * words.len(), "invariant: operands agree");
+    ARCH.dispatch(Dots { y, keep, few, words, many });
+}
 
 struct Dots<'a> {
     y: Target<'a, f32>,
@@ -57,25 +56,11 @@ impl WithSimd for Dots<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let (few, many) = (self.few.rows, self.many.height());
-        for j in (0..many).step_by(TILE[1]) {
-            for i in (0..few).step_by(TILE[0]) {
-                match (few - i, many - j) {
-                    (1, 1) => self.tile::<S, 1, 1>(simd, i, j),
-                    (1, 2) => self.tile::<S, 1, 2>(simd, i, j),
-                    (1, 3) => self.tile::<S, 1, 3>(simd, i, j),
-                    (1, _) => self.tile::<S, 1, 4>(simd, i, j),
-                    (_, 1) => self.tile::<S, 2, 1>(simd, i, j),
-                    (_, 2) => self.tile::<S, 2, 2>(simd, i, j),
-                    (_, 3) => self.tile::<S, 2, 3>(simd, i, j),
-                    (_, _) => self.tile::<S, 2, 4>(simd, i, j),
-                }
-            }
-        }
+        tiles(&self, simd, [self.few.rows, self.many.height()]);
     }
 }
 
-impl Dots<'_> {
+impl DotTiles for Dots<'_> {
     #[inline(always)]
     fn tile<S: Simd, const I: usize, const J: usize>(&self, simd: S, i: usize, j: usize) {
         let words: [&[u32]; J] = std::array::from_fn(|c| bytemuck::cast_slice(self.many.row(j + c)));
@@ -124,19 +109,21 @@ mod tests {
             for (stride, first) in [(width, 0), (width + 2, 0), (width, 1), (width + 1, 0)] {
                 let b: Vec<bf16> = numbers(first + many * stride).into_iter().map(bf16::from_f32).collect();
                 let view = View::new(&b[first..], many, width, stride);
+                // a row of bf16 that lies at an odd place, or all of them in turn
+                let words = first == 0 && stride % 2 == 0;
+                assert_eq!(are_words(view), words, "{few} {many} {width} {stride} {first}");
+                if !words {
+                    continue;
+                }
                 let pairs = Pairs::new(View::new(&a, few, width, width));
                 let mut y = vec![1.0f32; few * many];
-                let mut done = true;
                 let middle = width / 4;
                 for words in [0..middle, middle..width / 2] {
                     let target = Target::new(&mut y, [few, many], [many, 1]);
                     // SAFETY: y is used here alone
-                    done &=
-                        unsafe { dots(target, true, &pairs, words.clone(), view.cols(2 * words.start..2 * words.end)) };
+                    unsafe { dots(target, true, &pairs, words.clone(), view.cols(2 * words.start..2 * words.end)) };
                 }
-                // a row of bf16 that lies at an odd place, or all of them in turn
-                assert_eq!(done, first == 0 && stride % 2 == 0, "{few} {many} {width} {stride} {first}");
-                for (i, j) in (0..few).flat_map(|i| (0..many).map(move |j| (i, j))).filter(|_| done) {
+                for (i, j) in (0..few).flat_map(|i| (0..many).map(move |j| (i, j))) {
                     let sum: f32 = (0..width).map(|l| a[i * width + l] * view.at(j, l).to_f32()).sum();
                     assert_eq!(y[i * many + j], 1.0 + sum, "({few}, {many}, {width}) [{i}, {j}]");
                 }

@@ -150,26 +150,36 @@ impl<T: Real> WithSimd for Dots<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let (rows, cols) = (self.0.a.rows, self.0.b.rows);
-        for i in (0..rows).step_by(TILE[0]) {
-            for j in (0..cols).step_by(TILE[1]) {
-                match (rows - i, cols - j) {
-                    (1, 1) => self.tile::<S, 1, 1>(simd, i, j),
-                    (1, 2) => self.tile::<S, 1, 2>(simd, i, j),
-                    (1, 3) => self.tile::<S, 1, 3>(simd, i, j),
-                    (1, _) => self.tile::<S, 1, 4>(simd, i, j),
-                    (_, 1) => self.tile::<S, 2, 1>(simd, i, j),
-                    (_, 2) => self.tile::<S, 2, 2>(simd, i, j),
-                    (_, 3) => self.tile::<S, 2, 3>(simd, i, j),
-                    (_, _) => self.tile::<S, 2, 4>(simd, i, j),
-                }
+        tiles(&self, simd, [self.0.a.rows, self.0.b.rows]);
+    }
+}
+
+/// Dot products of rows with rows, a tile at a time.
+pub(super) trait DotTiles {
+    /// Those of I rows from i on with J rows from j on.
+    fn tile<S: Simd, const I: usize, const J: usize>(&self, simd: S, i: usize, j: usize);
+}
+
+/// Every tile of so many rows with so many rows.
+#[inline(always)]
+pub(super) fn tiles<S: Simd>(dots: &impl DotTiles, simd: S, [rows, cols]: [usize; 2]) {
+    for i in (0..rows).step_by(TILE[0]) {
+        for j in (0..cols).step_by(TILE[1]) {
+            match (rows - i, cols - j) {
+                (1, 1) => dots.tile::<S, 1, 1>(simd, i, j),
+                (1, 2) => dots.tile::<S, 1, 2>(simd, i, j),
+                (1, 3) => dots.tile::<S, 1, 3>(simd, i, j),
+                (1, _) => dots.tile::<S, 1, 4>(simd, i, j),
+                (_, 1) => dots.tile::<S, 2, 1>(simd, i, j),
+                (_, 2) => dots.tile::<S, 2, 2>(simd, i, j),
+                (_, 3) => dots.tile::<S, 2, 3>(simd, i, j),
+                (_, _) => dots.tile::<S, 2, 4>(simd, i, j),
             }
         }
     }
 }
 
-impl<T: Real> Dots<'_, T> {
-    /// Dot products of I rows of `a` from i on with J rows of `b` from j on.
+impl<T: Real> DotTiles for Dots<'_, T> {
     #[inline(always)]
     fn tile<S: Simd, const I: usize, const J: usize>(&self, simd: S, i: usize, j: usize) {
         let Product { a, b, .. } = &self.0;
