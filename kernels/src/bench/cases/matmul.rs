@@ -27,7 +27,7 @@ pub fn cases() -> Vec<Case> {
         let mut narrow = |what: &str, sizes| {
             cases.push(case(format!(" {name} {what} bf16"), Layout::Nt, sizes, Dtype::Bf16));
         };
-        for rows in [1, 16, 64] {
+        for rows in [1, 4, 16, 64] {
             narrow(&format!("up decode {rows}"), [rows, f, c]);
         }
         narrow("head decode 1", [1, VOCABULARY, c]);
