@@ -4,7 +4,7 @@
 use crate::buffer::{Buffer, Dtype};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::product::{Pairs, Target, View, are_words, dots};
+use crate::product::{Pairs, Target, View, are_words, copied, dots, pitch};
 use crate::real::{Real, simd};
 use crate::vector::prefetch;
 use half::{bf16, f16};
@@ -40,8 +40,13 @@ pub(crate) trait Stored<T: Real>: Copy + Sync {
     /// Elements that are opened at a time, at most.
     const AT_ONCE: usize;
 
+    /// The matrix in `T`, in `room`, its rows kept apart.
+    fn copied<'a>(view: View<'a, Self>, room: &'a mut Vec<T>) -> View<'a, T>;
+
     /// The matrix in `T`: itself, or widened into `room`.
-    fn open<'a>(view: View<'a, Self>, room: &'a mut Vec<T>) -> View<'a, T>;
+    fn open<'a>(view: View<'a, Self>, room: &'a mut Vec<T>) -> View<'a, T> {
+        Self::copied(view, room)
+    }
 
     /// A few rows as [`Self::dots`] takes them, if it can read these matrices where they lie.
     fn pairs<'a>(_few: View<T>, _many: impl Iterator<Item = View<'a, Self>>) -> Option<Pairs>
@@ -62,6 +67,10 @@ pub(crate) trait Stored<T: Real>: Copy + Sync {
 impl<T: Real> Stored<T> for T {
     const AT_ONCE: usize = usize::MAX;
 
+    fn copied<'a>(view: View<'a, T>, room: &'a mut Vec<T>) -> View<'a, T> {
+        copied(view, room)
+    }
+
     fn open<'a>(view: View<'a, T>, _: &'a mut Vec<T>) -> View<'a, T> {
         view
     }
@@ -73,7 +82,7 @@ const ROOM: usize = 6 << 10;
 impl Stored<f32> for f16 {
     const AT_ONCE: usize = ROOM;
 
-    fn open<'a>(view: View<'a, f16>, room: &'a mut Vec<f32>) -> View<'a, f32> {
+    fn copied<'a>(view: View<'a, f16>, room: &'a mut Vec<f32>) -> View<'a, f32> {
         widen_rows(
             view,
             room,
@@ -92,7 +101,7 @@ impl Stored<f32> for f16 {
 impl Stored<f32> for bf16 {
     const AT_ONCE: usize = ROOM;
 
-    fn open<'a>(view: View<'a, bf16>, room: &'a mut Vec<f32>) -> View<'a, f32> {
+    fn copied<'a>(view: View<'a, bf16>, room: &'a mut Vec<f32>) -> View<'a, f32> {
         widen_rows(
             view,
             room,
@@ -118,13 +127,15 @@ const LINE: usize = 32;
 #[inline(always)]
 fn widen_rows<'a, H: Copy>(view: View<'a, H>, room: &'a mut Vec<f32>, widen: impl Fn(H) -> f32) -> View<'a, f32> {
     let (rows, cols) = (view.height(), view.width());
-    if room.len() < rows * cols {
-        room.resize(rows * cols, 0.0);
+    let pitch = pitch::<f32>(cols);
+    if room.len() < rows * pitch {
+        room.resize(rows * pitch, 0.0);
     }
     simd(
         #[inline(always)]
         || {
-            for (r, to) in room.chunks_exact_mut(cols.max(1)).take(rows).enumerate() {
+            for (r, to) in room.chunks_exact_mut(pitch.max(1)).take(rows).enumerate() {
+                let to = &mut to[..cols];
                 let (from, ahead) = (view.row(r), rows * view.stride());
                 let lines = from.chunks_exact(LINE);
                 let rest = to.len() - lines.remainder().len();
@@ -139,7 +150,7 @@ fn widen_rows<'a, H: Copy>(view: View<'a, H>, room: &'a mut Vec<f32>, widen: imp
             }
         },
     );
-    View::new(room, rows, cols, cols)
+    View::new(room, rows, cols, pitch)
 }
 
 #[cfg(test)]

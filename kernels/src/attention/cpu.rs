@@ -6,7 +6,7 @@ use super::Heads;
 use super::segments::{Block, Segments};
 use crate::device::host::HostMemory;
 use crate::parallel;
-use crate::product::{Target, View, product, product_into};
+use crate::product::{Target, View, apart, product, product_into};
 use crate::real::{Real, dot, max, simd, sum};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -88,12 +88,14 @@ pub(super) fn forward<T: Real>(x: &Inputs<T>, out: &mut [T], lse: &mut [T]) {
     tasks.for_each(|(block, out, lse)| {
         let mut memory = scratch();
         let scores: &mut [T] = bytemuck::cast_slice_mut(memory.bytes_mut());
+        let mut room = vec![];
         for head in 0..heads {
             let (mut largest, mut total) = ([T::neg_infinity(); ROWS], [T::zero(); ROWS]);
             let out = &mut out[head * dim..];
             for (i, keys) in x.key_tiles(block).iter().enumerate() {
                 let (q, kv) = (x.query_head(x.q, head, &block.rows), head / x.heads.group());
-                product((scores, keys.len()), false, x.scale, q, x.kv_head(x.k, kv, keys).t());
+                let k = apart(x.kv_head(x.k, kv, keys), &mut room);
+                product((scores, keys.len()), false, x.scale, q, k.t());
                 simd(
                     #[inline(always)]
                     || {
@@ -176,11 +178,13 @@ pub(super) fn backward<T: Real>(x: &Inputs<T>, (out, lse): (&[T], &[T]), dout: &
     let tasks: Vec<(&Vec<Block>, usize, usize)> = families.values().flat_map(of_family).collect();
     tasks.into_par_iter().with_max_len(1).for_each(|(family, kv, part)| {
         let (mut memory, mut memory_ds) = (scratch(), scratch());
+        let (mut k_room, mut v_room) = (vec![], vec![]);
         let p: &mut [T] = bytemuck::cast_slice_mut(memory.bytes_mut());
         let ds: &mut [T] = bytemuck::cast_slice_mut(memory_ds.bytes_mut());
         for block in family.iter().skip(part).step_by(parts) {
             let (keys, n) = (&block.rows, block.rows.len());
-            let (k, v) = (x.kv_head(x.k, kv, keys), x.kv_head(x.v, kv, keys));
+            let k = apart(x.kv_head(x.k, kv, keys), &mut k_room);
+            let v = apart(x.kv_head(x.v, kv, keys), &mut v_room);
             let (dk, dv) = (dk.at(keys.start, kv * dim), dv.at(keys.start, kv * dim));
             let seen_by = x.segments.seen_by(block.segment).iter();
             let queries: Vec<_> = seen_by.flat_map(|r| tiles(r.start.max(keys.start)..r.end)).collect();

@@ -147,6 +147,17 @@ fn scores_beyond_the_range_of_exp_and_many_tiles_equal_a_dense_mask() {
     }
 }
 
+/// Keys whose rows are 2048 bytes apart, in two blocks.
+#[test]
+fn keys_that_collide_in_a_cache_equal_a_dense_mask() {
+    let heads = Heads { query: 4, kv: 4, dim: 64 };
+    let segments = Segments::packed(&[3, 70]).unwrap();
+    let x = random(&segments, heads, 1.0);
+    let dout = numbers(4, x[0].len());
+    let found = computed::<f64>(&Device::Cpu, &x, &dout, &segments, heads);
+    assert_near("collisions", &found, &dense(&x, &dout, &segments, heads), 1e-12);
+}
+
 #[test]
 fn backward_equals_central_differences() {
     let segments = &packings()[3];

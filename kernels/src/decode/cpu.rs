@@ -1,14 +1,20 @@
-//! The twin. A task takes a few neighbouring rows that share their prompt: their queries, of all heads that share a
-//! key/value head, make one matrix against the prompt; suffixes go row by row.
+//! The twin. A task takes a few neighbouring rows that share their prompt, and all heads or those of one key/value head: their
+//! queries, of heads that share a key/value head, make one matrix against the prompt; suffixes go row by row.
 
 use super::{DecodeDims, DecodeRow};
-use crate::product::{View, product};
+use crate::product::{DOT_ROWS, Target, View, apart, product};
 use crate::real::{Real, max, simd, sum};
 use rayon::prelude::*;
 use std::ops::Range;
 
 /// Rows of one task at most: enough to read a prompt rarely, few enough that every thread gets some.
 const ROWS: usize = 16;
+
+/// Tasks that keep a thread busy while another is held up: with fewer, heads are tasks of their own.
+const TASKS_PER_THREAD: usize = 2;
+
+/// Keys of a prompt taken at a time.
+const TILE: usize = 256;
 
 /// Keys and values of the prompts, and of the slots.
 pub(super) struct Caches<'a, T> {
@@ -17,18 +23,22 @@ pub(super) struct Caches<'a, T> {
 }
 
 pub(super) fn decode<T: Real>(q: &[T], caches: &Caches<T>, rows: &[DecodeRow], dims: DecodeDims, out: &mut [T]) {
-    let width = dims.heads.q_width();
-    let mut tasks = vec![];
-    let (mut q, mut out) = (q, out);
+    let (width, kv_heads) = (dims.heads.q_width(), dims.heads.kv);
+    let out = Target::new(out, [rows.len(), width], [width, 1]);
     let same_prompt = |a: &DecodeRow, b: &DecodeRow| a.prompt() == b.prompt();
-    for rows in rows.chunk_by(same_prompt).flat_map(|run| run.chunks(ROWS)) {
-        let (q_here, q_rest) = q.split_at(rows.len() * width);
-        let (out_here, out_rest) = out.split_at_mut(rows.len() * width);
-        tasks.push((rows, q_here, out_here));
-        (q, out) = (q_rest, out_rest);
+    let runs: Vec<&[DecodeRow]> = rows.chunk_by(same_prompt).flat_map(|run| run.chunks(ROWS)).collect();
+    let at_once = if runs.len() < TASKS_PER_THREAD * rayon::current_num_threads() { 1 } else { kv_heads };
+    let (mut tasks, mut first) = (vec![], 0);
+    for run in runs {
+        let here = (&q[first * width..(first + run.len()) * width], out.at(first, 0));
+        tasks.extend((0..kv_heads).step_by(at_once).map(|kv| (run, here, kv..(kv + at_once).min(kv_heads))));
+        first += run.len();
     }
     let tasks = tasks.into_par_iter().with_max_len(1);
-    tasks.for_each(|(rows, q, out)| shared_prompt(q, caches, rows, dims, out));
+    tasks.for_each(|(rows, (q, out), kv_heads)| {
+        // SAFETY: tasks have rows or heads of their own, and `out` is borrowed here alone
+        unsafe { shared_prompt(q, caches, rows, dims, kv_heads, out) }
+    });
 }
 
 /// Tokens `tokens` of key/value head `head` of `x` (tokens, K, D).
@@ -38,8 +48,17 @@ fn kv_head<'x, T>(x: &'x [T], dims: DecodeDims, head: usize, tokens: &Range<usiz
     View::new(&x[start..], tokens.len(), dim, stride)
 }
 
-/// Rows with one prompt.
-fn shared_prompt<T: Real>(q: &[T], caches: &Caches<T>, rows: &[DecodeRow], dims: DecodeDims, out: &mut [T]) {
+/// Rows with one prompt, and some key/value heads.
+///
+/// Safety: `out` has their places, and nothing else touches those meanwhile.
+unsafe fn shared_prompt<T: Real>(
+    q: &[T],
+    caches: &Caches<T>,
+    rows: &[DecodeRow],
+    dims: DecodeDims,
+    kv_heads: Range<usize>,
+    out: Target<T>,
+) {
     let (dim, group, scale) = (dims.heads.dim, dims.heads.group(), T::of(dims.scale));
     let (prompt, longest) = (rows[0].prompt(), rows.iter().map(|r| r.suffix_len as usize).max().unwrap_or(0));
     // one line of scores per row and query head of the group: prompt, then suffix
@@ -47,14 +66,20 @@ fn shared_prompt<T: Real>(q: &[T], caches: &Caches<T>, rows: &[DecodeRow], dims:
     let mut scores = vec![T::zero(); rows.len() * group * stride];
     let mut queries = vec![T::zero(); rows.len() * group * dim];
     let mut sums = queries.clone();
-    for kv in 0..dims.heads.kv {
+    let mut room = vec![];
+    for kv in kv_heads {
         let of_row =
             |r: usize| (r * dims.heads.query + kv * group) * dim..(r * dims.heads.query + (kv + 1) * group) * dim;
         for (r, queries) in queries.chunks_exact_mut((group * dim).max(1)).enumerate() {
             queries.copy_from_slice(&q[of_row(r)]);
         }
         let lines = View::new(&queries, rows.len() * group, dim, dim);
-        product((&mut scores, stride), false, scale, lines, kv_head(caches.prompt.0, dims, kv, &prompt).t());
+        for keys in prompt.clone().step_by(TILE).map(|start| start..(start + TILE).min(prompt.end)) {
+            let (scores, k) = (&mut scores[keys.start - prompt.start..], kv_head(caches.prompt.0, dims, kv, &keys));
+            // few lines go along the keys, more go across them
+            let k = if lines.height() > DOT_ROWS { apart(k, &mut room) } else { k };
+            product((scores, stride), false, scale, lines, k.t());
+        }
         for (r, row) in rows.iter().enumerate() {
             let suffix = row.suffix(dims.capacity);
             let lines = View::new(&queries[r * group * dim..], group, dim, dim);
@@ -76,7 +101,8 @@ fn shared_prompt<T: Real>(q: &[T], caches: &Caches<T>, rows: &[DecodeRow], dims:
             let weights = View::new(&scores[r * group * stride + prompt.len()..], group, suffix.len(), stride);
             let sums = &mut sums[r * group * dim..];
             product((&mut *sums, dim), true, T::one(), weights, kv_head(caches.suffix.1, dims, kv, &suffix));
-            out[of_row(r)].copy_from_slice(&sums[..group * dim]);
+            // SAFETY: the caller vouches for it
+            unsafe { out.put(r, kv * group * dim, &sums[..group * dim], false) };
         }
     }
 }

@@ -24,24 +24,45 @@ fn caches(rows: usize) -> (Buffer, [Buffer; 2], [Buffer; 2]) {
 fn each_row_equals_the_last_row_of_the_whole_sequence() {
     // neighbours with one prompt, a prompt without suffix, a suffix without prompt, a full slot
     let rows = vec![row(0, 4, 2, 3), row(0, 4, 0, 1), row(4, 5, 1, 0), row(0, 0, 3, 5), row(3, 2, 2, 2)];
+    let (q, prompt, suffix) = caches(rows.len());
+    assert_rows_end_sequences(&q, prompt, suffix, rows, DIMS);
+}
+
+/// Many rows with a prompt of several tiles, whose keys are 2048 bytes apart.
+#[test]
+fn rows_that_share_a_long_prompt_equal_the_last_rows_of_whole_sequences() {
+    let heads = Heads { query: 8, kv: 4, dim: 64 };
+    let dims = DecodeDims { heads, capacity: 2, scale: 0.1 };
+    let rows: Vec<_> = (0..19).map(|r| row(1, 300, r, r % 3)).collect();
+    let cache = |seed, tokens: usize| upload(&numbers(seed, tokens * heads.kv_width()));
+    let (prompt, suffix) = ([cache(2, 301), cache(3, 301)], [cache(4, 38), cache(5, 38)]);
+    assert_rows_end_sequences(&upload(&numbers(1, rows.len() * heads.q_width())), prompt, suffix, rows, dims);
+}
+
+fn assert_rows_end_sequences(
+    q: &Buffer,
+    [pk, pv]: [Buffer; 2],
+    [sk, sv]: [Buffer; 2],
+    rows: Vec<DecodeRow>,
+    dims: DecodeDims,
+) {
+    let (width, kv_width) = (dims.heads.q_width(), dims.heads.kv_width());
     let rows = DecodeRows::new(rows);
-    let (q, [pk, pv], [sk, sv]) = caches(rows.list().len());
-    let out = decode(&q, (&pk, &pv), (&sk, &sv), &rows, DIMS).unwrap().to_vec::<f64>().unwrap();
+    let out = decode(q, (&pk, &pv), (&sk, &sv), &rows, dims).unwrap().to_vec::<f64>().unwrap();
     for (r, row) in rows.list().iter().enumerate() {
         let join = |prompt: &Buffer, suffix: &Buffer| {
-            let mut all = prompt.as_slice::<f64>()[row.prompt().start * WIDTH..row.prompt().end * WIDTH].to_vec();
-            let suffix_rows = row.suffix(DIMS.capacity);
-            all.extend(&suffix.as_slice::<f64>()[suffix_rows.start * WIDTH..suffix_rows.end * WIDTH]);
-            upload(&all)
+            let of = |x: &Buffer, tokens: Range<usize>| {
+                x.as_slice::<f64>()[tokens.start * kv_width..tokens.end * kv_width].to_vec()
+            };
+            upload(&[of(prompt, row.prompt()), of(suffix, row.suffix(dims.capacity))].concat())
         };
         let (k, v) = (join(&pk, &sk), join(&pv, &sv));
-        let tokens = k.len() / WIDTH;
-        let width = DIMS.heads.q_width();
+        let tokens = k.len() / kv_width;
         let mut queries = vec![0.0; (tokens - 1) * width];
         queries.extend(&q.as_slice::<f64>()[r * width..(r + 1) * width]);
         let segments = Segments::single(tokens).unwrap();
         let whole =
-            Operands { q: &upload(&queries), k: &k, v: &v, segments: &segments, heads: DIMS.heads, scale: DIMS.scale };
+            Operands { q: &upload(&queries), k: &k, v: &v, segments: &segments, heads: dims.heads, scale: dims.scale };
         let whole = forward(&whole).unwrap().out.to_vec::<f64>().unwrap();
         for (found, expected) in out[r * width..(r + 1) * width].iter().zip(&whole[(tokens - 1) * width..]) {
             assert!((found - expected).abs() < 1e-14, "row {r}: found {found} expected {expected}");

@@ -1,8 +1,8 @@
-//! The CPU twin: the `gemm` crate over blocks of c that threads share, or dot products where one operand has few rows.
+//! The CPU twin: the `gemm` crate over blocks of c that threads share, or a way of its own where one operand has few rows.
 
 use super::{Layout, Matmul, thin};
 use crate::narrow::Stored;
-use crate::product::{TILE_ROWS, Target, View, packed_into};
+use crate::product::{Target, View, collide, packed_into};
 use crate::real::Real;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -20,10 +20,7 @@ const TRANSPOSED_ROWS: usize = 256;
 pub fn matmul<T: Real>(c: &mut [T], a: &[T], b: &[T], spec: &Matmul, accumulate: bool) {
     let Matmul { batch, m, n, k, .. } = *spec;
     if k == 0 {
-        if !accumulate {
-            c.fill(T::zero());
-        }
-        return;
+        return empty(c, accumulate);
     }
     let work = m * n * k;
     let one = |i: usize, c: &mut [T], parallel: bool| {
@@ -38,28 +35,32 @@ pub fn matmul<T: Real>(c: &mut [T], a: &[T], b: &[T], spec: &Matmul, accumulate:
     }
 }
 
-/// Rows of weights in two bytes that are widened at a time for products with many rows.
-const PANEL: usize = 256;
+/// Sums of no terms.
+fn empty<T: Real>(c: &mut [T], accumulate: bool) {
+    if !accumulate {
+        c.fill(T::zero());
+    }
+}
 
 /// `c = a bᵀ`, or `c += a bᵀ`, where `b` is stored in two bytes an element.
-pub fn narrow<W: Stored<f32> + Send>(c: &mut [f32], a: &[f32], b: &[W], [m, n, k]: [usize; 3], accumulate: bool) {
-    if m <= TILE_ROWS && !accumulate && k > 0 {
+pub fn narrow<W: Stored<f32> + Send>(c: &mut [f32], a: &[f32], b: &[W], sizes: [usize; 3], accumulate: bool) {
+    let [m, n, k] = sizes;
+    if k == 0 {
+        return empty(c, accumulate);
+    }
+    if (m == 1 || m <= n && thin::pays(m, n, k)) && !accumulate {
         return thin::each(a, vec![(b, c)], [m, k]);
     }
-    let (a, b, c) = (View::new(a, m, k, k), View::new(b, n, k, k), Target::new(c, [m, n], [n, 1]));
-    let panel = PANEL.min(n.div_ceil(BLOCKS_PER_THREAD * rayon::current_num_threads()).next_multiple_of(8));
-    (0..n.div_ceil(panel)).into_par_iter().for_each_init(Vec::new, |room, i| {
-        let rows = i * panel..((i + 1) * panel).min(n);
-        let wide = W::open(b.rows(rows.clone()), room);
-        // SAFETY: panels have no column of c in common, and c is borrowed here alone
-        unsafe { packed_into(c.at(0, rows.start), accumulate, 1.0, a, wide.t()) };
-    });
+    rows_copied(c, a, b, sizes, accumulate, m * n * k >= SERIAL)
 }
 
 fn product<T: Real>(c: &mut [T], a: &[T], b: &[T], spec: &Matmul, accumulate: bool, parallel: bool) {
     let Matmul { m, n, k, layout, .. } = *spec;
     if layout == Layout::Nt && thin::pays(m, n, k) {
         return thin::product(c, a, b, [m, n, k], accumulate);
+    }
+    if layout == Layout::Nt && collide::<T>(k) {
+        return rows_copied(c, a, b, [m, n, k], accumulate, parallel);
     }
     let a = if layout == Layout::Tn { View::new(a, k, m, m).t() } else { View::new(a, m, k, k) };
     let b = if layout == Layout::Nt { View::new(b, n, k, k).t() } else { View::new(b, k, n, n) };
@@ -73,6 +74,35 @@ fn product<T: Real>(c: &mut [T], a: &[T], b: &[T], spec: &Matmul, accumulate: bo
             let (a, b) = (a.rows(rows.clone()).cols(terms.clone()), b.rows(terms).cols(cols.clone()));
             // SAFETY: blocks have no element of c in common, and c is borrowed here alone
             unsafe { packed_into(c, accumulate || start > 0, T::one(), a, b) };
+        }
+    });
+}
+
+/// Rows of a piece of `b` that is copied, and terms.
+const PIECE: [usize; 2] = [2048, 512];
+
+/// `c = a bᵀ`, or `c += a bᵀ`, with pieces of `b` copied before `gemm` packs them across their rows: widened, or kept from
+/// colliding.
+fn rows_copied<T: Real, W: Stored<T>>(
+    c: &mut [T],
+    a: &[T],
+    b: &[W],
+    [m, n, k]: [usize; 3],
+    accumulate: bool,
+    parallel: bool,
+) {
+    let (a, b, c) = (View::new(a, m, k, k), View::new(b, n, k, k), Target::new(c, [m, n], [n, 1]));
+    let blocks = if parallel { blocks(m, n, k) } else { vec![(0..m, 0..n)] };
+    blocks.into_par_iter().with_max_len(1).for_each_init(Vec::new, |room, (rows, cols)| {
+        for first in cols.clone().step_by(PIECE[0]) {
+            let cols = first..(first + PIECE[0]).min(cols.end);
+            for start in (0..k).step_by(PIECE[1]) {
+                let terms = start..(start + PIECE[1]).min(k);
+                let b = W::copied(b.rows(cols.clone()).cols(terms.clone()), room);
+                let (c, keep) = (c.at(rows.start, cols.start), accumulate || start > 0);
+                // SAFETY: blocks have no element of c in common, and c is borrowed here alone
+                unsafe { packed_into(c, keep, T::one(), a.rows(rows.clone()).cols(terms), b.t()) };
+            }
         }
     });
 }

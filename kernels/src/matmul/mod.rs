@@ -301,6 +301,24 @@ mod tests {
         }
     }
 
+    /// Rows of an operand, or of the result, a multiple of 2048 bytes apart.
+    #[test]
+    fn rows_that_collide_in_a_cache_give_the_definition() {
+        let upload = |x: &[f64]| Buffer::from_slice(&Device::Cpu, x).unwrap();
+        for (m, n, k) in [(66, 2052, 768), (70, 5, 256), (16, 256, 70), (40, 768, 256)] {
+            let spec = Matmul::one(Layout::Nt, m, n, k);
+            let (a, b) = operands(&spec);
+            let expected = plain(&a, &b, &spec);
+            let (a, b) = (upload(&a), upload(&b));
+            let mut c = matmul(&a, &b, &spec).unwrap();
+            for factor in [1.0, 2.0] {
+                let near = |(found, expected): (&f64, &f64)| (found - factor * expected).abs() < 1e-11;
+                assert!(c.as_slice::<f64>().iter().zip(&expected).all(near), "{spec:?}, {factor} times");
+                matmul_into(&mut c, 0, &a, &b, &spec, true).unwrap();
+            }
+        }
+    }
+
     #[test]
     fn writes_its_part_of_c_only_and_accumulates() {
         let upload = |x: &[f64]| Buffer::from_slice(&Device::Cpu, x).unwrap();
@@ -319,8 +337,7 @@ mod tests {
     fn each_is_one_by_one() {
         let upload = |x: &[f64]| Buffer::from_slice(&Device::Cpu, x).unwrap();
         // few rows and many; a right operand too small for the shared way
-        for (m, ns) in [(7, [64, 130]), (40, [64, 130]), (7, [64, 5])] {
-            let k = 65;
+        for (m, ns, k) in [(7, [64, 130], 65), (40, [64, 130], 65), (40, [768, 800], 257), (7, [64, 5], 65)] {
             let a = upload(&numbers(1, m * k));
             let bs = ns.map(|n| upload(&numbers(n as u64, n * k)));
             let pairs = [(&bs[0], ns[0]), (&bs[1], ns[1])];
@@ -342,9 +359,16 @@ mod tests {
         let gpu = crate::check::gpu("matmul with narrow weights").map(|(device, _)| device);
         for device in std::iter::once(Device::Cpu).chain(gpu) {
             for dtype in [Dtype::F16, Dtype::Bf16] {
-                for (m, n, k) in
-                    [(1, 67, 200), (3, 130, 64), (7, 64, 65), (16, 70, 2500), (20, 5, 36), (40, 33, 20), (70, 300, 48)]
-                {
+                for (m, n, k) in [
+                    (1, 67, 200),
+                    (3, 130, 64),
+                    (7, 64, 65),
+                    (16, 70, 2500),
+                    (20, 5, 36),
+                    (40, 33, 20),
+                    (70, 300, 48),
+                    (70, 9, 1024),
+                ] {
                     let spec = Matmul::one(Layout::Nt, m, n, k);
                     let (a, b) = operands(&spec);
                     let single = |x: &[f64]| x.iter().map(|&x| x as f32).collect::<Vec<f32>>();

@@ -2,14 +2,19 @@
 //! and multiplied with all of them. Those rows may be stored in two bytes an element.
 
 use crate::narrow::Stored;
-use crate::product::{DOT_ROWS, TILE_ROWS, Target, View, product_into};
+use crate::product::{DOT_ROWS, TILE_ROWS, Target, View, product_into, unpacked_into};
 use crate::real::Real;
 use rayon::prelude::*;
 
 /// True where this way is the faster one: with shorter sums the transposition of the few rows costs more than it saves
-/// (16 x 1024 x 32: 45 against 30 us). One row is left to `gemm`, which has a loop of its own for it.
+/// (16 x 1024 x 32: 45 against 30 us); more rows gain only where `gemm` would copy an operand that is not in the second cache.
+/// One row is left to `gemm`, which has a loop of its own for it.
 pub fn pays(m: usize, n: usize, k: usize) -> bool {
-    (2..=TILE_ROWS).contains(&m.min(n)) && m.max(n) >= 64 && k >= 64
+    let (few, many) = (m.min(n), m.max(n));
+    match few {
+        2..=TILE_ROWS => many >= 64 && k >= 64,
+        _ => few > TILE_ROWS && few <= 64 && k >= 256 && many * k >= 3 << 16,
+    }
 }
 
 /// Multiply-adds of one part at least.
@@ -49,7 +54,7 @@ fn products<T: Real, W: Stored<T> + Send>(few: View<T>, many_and_y: &[(View<W>, 
         let starts = (0..many.height()).step_by(part);
         parts.extend(starts.map(|start| (many.rows(start..(start + part).min(many.height())), y.at(start, 0))));
     }
-    parts.into_par_iter().for_each_init(Vec::new, |room, (rows, y)| {
+    parts.into_par_iter().for_each_init(<(Vec<T>, Vec<T>)>::default, |(room, sums), (rows, y)| {
         if let Some(pairs) = &pairs {
             for l in (0..k).step_by(DEPTH) {
                 let (terms, keep) = (l..(l + DEPTH).min(k), accumulate || l > 0);
@@ -59,6 +64,14 @@ fn products<T: Real, W: Stored<T> + Send>(few: View<T>, many_and_y: &[(View<W>, 
             }
             return;
         }
+        // sums of rows whose places collide are put there column by column
+        let aside = few.height() > DOT_ROWS && y.has_rows_that_collide();
+        let (to, kept) = if aside {
+            sums.resize(rows.height() * few.height(), T::zero());
+            (Target::new(sums, [rows.height(), few.height()], [few.height(), 1]), false)
+        } else {
+            (y, accumulate)
+        };
         // a tile has six rows
         let depth = DEPTH.min(W::AT_ONCE / 6);
         for l in (0..k).step_by(depth) {
@@ -68,16 +81,21 @@ fn products<T: Real, W: Stored<T> + Send>(few: View<T>, many_and_y: &[(View<W>, 
             for r in (0..rows.height()).step_by(at_once) {
                 let taken = rows.rows(r..(r + at_once).min(rows.height())).cols(terms.clone());
                 let taken = W::open(taken, room);
-                let (y, keep) = (y.at(r, 0), accumulate || l > 0);
+                let (to, keep) = (to.at(r, 0), kept || l > 0);
                 // SAFETY: the parts are different rows of the results, whose slices are borrowed as long as the targets live
                 unsafe {
                     match few.height() {
                         // dot products of four of the many rows at a time, where two would leave the multiply-adds waiting
-                        1..=DOT_ROWS => product_into(y.t(), keep, T::one(), columns.t(), taken.t()),
-                        _ => product_into(y, keep, T::one(), taken, columns),
+                        1..=DOT_ROWS => product_into(to.t(), keep, T::one(), columns.t(), taken.t()),
+                        _ => unpacked_into(to, keep, T::one(), taken, columns),
                     }
                 };
             }
+        }
+        if aside {
+            let sums = View::new(sums, rows.height(), few.height(), few.height());
+            // SAFETY: as above
+            unsafe { y.put_columns(sums, accumulate) };
         }
     });
 }
@@ -92,10 +110,14 @@ struct SideBySide<T> {
 impl<T: Real> SideBySide<T> {
     fn new(rows: View<T>) -> SideBySide<T> {
         const LANES: usize = 16;
+        // of all rows at a time: their columns stay in the first cache until they are complete
+        const TERMS: usize = 64;
         let (few, stride) = (rows.height(), rows.height().next_multiple_of(LANES));
         let mut data = vec![T::zero(); rows.width() * stride];
-        for r in 0..few {
-            data[r..].iter_mut().step_by(stride).zip(rows.row(r)).for_each(|(y, &x)| *y = x);
+        for (i, data) in data.chunks_mut(TERMS * stride).enumerate() {
+            for r in 0..few {
+                data[r..].iter_mut().step_by(stride).zip(&rows.row(r)[i * TERMS..]).for_each(|(y, &x)| *y = x);
+            }
         }
         SideBySide { data, few, stride }
     }

@@ -3,10 +3,13 @@
 //! - a product and the way it takes (`mod.rs`)
 //! - the ways that read both operands where they lie (`tile.rs`)
 //! - few rows with rows of bf16 (`pairs.rs`)
+//! - rows that collide in a cache, and how they are kept apart (`apart.rs`)
 
+mod apart;
 mod pairs;
 mod tile;
 
+pub(crate) use apart::{apart, collide, copied, pitch};
 pub(crate) use pairs::{Pairs, are_words, dots};
 
 use crate::real::Real;
@@ -124,11 +127,32 @@ impl<'a, T: Real> Target<'a, T> {
         Target { row_stride: self.col_stride, col_stride: self.row_stride, ..self }
     }
 
+    /// True if columns are consecutive elements, and places of a row collide.
+    pub(crate) fn has_rows_that_collide(&self) -> bool {
+        self.row_stride == 1 && collide::<T>(self.col_stride)
+    }
+
+    /// Writes a matrix, or adds it, column by column.
+    ///
+    /// Safety: columns of this one are consecutive elements, it has the places of `values`, and nothing else touches them
+    /// meanwhile.
+    pub(crate) unsafe fn put_columns(self, values: View<T>, keep: bool) {
+        for c in 0..values.cols {
+            // SAFETY: the caller vouches for the places
+            let column = unsafe { std::slice::from_raw_parts_mut(self.at(0, c).first, values.rows) };
+            let values = values.data[c * values.col_stride..].iter().step_by(values.row_stride);
+            match keep {
+                true => column.iter_mut().zip(values).for_each(|(y, &value)| *y += value),
+                false => column.iter_mut().zip(values).for_each(|(y, &value)| *y = value),
+            }
+        }
+    }
+
     /// Writes `values` to row `row` from column `col` on, or adds them.
     ///
     /// Safety: the matrix has these places, and nothing else touches them meanwhile.
     #[inline(always)]
-    unsafe fn put(self, row: usize, col: usize, values: &[T], keep: bool) {
+    pub(crate) unsafe fn put(self, row: usize, col: usize, values: &[T], keep: bool) {
         // SAFETY: the caller vouches for the places
         let first = unsafe { self.first.add(row * self.row_stride + col * self.col_stride) };
         let write = |y: &mut T, value: T| *y = if keep { *y + value } else { value };
@@ -175,6 +199,16 @@ pub(crate) unsafe fn product_into<T: Real>(y: Target<T>, keep: bool, scale: T, a
             packed_into(y, keep, scale, a, b);
         }
     }
+}
+
+/// As [`product_into`], with both operands read where they lie, however many rows they have; those of `b` are consecutive
+/// elements.
+///
+/// Safety: as of [`product_into`].
+pub(crate) unsafe fn unpacked_into<T: Real>(y: Target<T>, keep: bool, scale: T, a: View<T>, b: View<T>) {
+    assert!(a.cols == b.rows && a.fits() && b.fits() && b.col_stride == 1, "invariant: operands hold their shapes");
+    // SAFETY: the caller vouches for the places of the result, the assert for those of the operands
+    unsafe { tile::broadcast(y, keep, scale, a, b) }
 }
 
 /// As [`product_into`], always with operands copied into the layout of the `gemm` crate.

@@ -131,8 +131,10 @@ impl<T: Real> Broadcast<'_, T> {
             }
             step(l);
         }
-        for (r, sums) in sums.iter_mut().enumerate() {
-            let sums = T::join::<S>(sums);
+        for (r, &sums) in sums.iter().enumerate() {
+            // a copy to take the address of: sums that have one may be written to memory at every step
+            let mut sums = sums;
+            let sums = T::join::<S>(&mut sums);
             let taken = sums.len().min(b.cols - j);
             self.0.put(i + r, j, &mut sums[..taken]);
         }
