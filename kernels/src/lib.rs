@@ -27,6 +27,7 @@ pub mod device;
 pub mod error;
 mod parallel;
 mod per_gpu;
+mod pieces;
 mod product;
 pub mod profile;
 pub mod real;

@@ -6,6 +6,7 @@ use crate::buffer::{ALIGNMENT, Buffer, Dtype, Float};
 use crate::device::{Access, Device, Gpu, Kernel, REDUCE, split_rows};
 use crate::elementwise::add_assign;
 use crate::error::{Error, Result};
+use crate::pieces::pieces;
 use crate::profile;
 use std::ops::Range;
 
@@ -199,8 +200,7 @@ fn columns(gpu: &Gpu, op: &'static str, x: &Buffer, rows: usize, cols: usize, li
         Ok(y)
     };
     let mut total: Option<Buffer> = None;
-    for start in (0..rows).step_by(piece) {
-        let rows = start..(start + piece).min(rows);
+    for rows in pieces(0..rows, piece) {
         let span = rows.len().div_ceil(SPANS.min(piece)).max(ROWS_PER_LANE);
         let spans = rows.len().div_ceil(span);
         let mut sums = pass(x, rows, span)?;

@@ -6,6 +6,7 @@ use super::Heads;
 use super::segments::{Block, Segments};
 use crate::device::host::HostMemory;
 use crate::parallel;
+use crate::pieces::pieces;
 use crate::product::{Target, View, apart, product, product_into};
 use crate::real::{Real, dot, max, simd, sum};
 use rayon::prelude::*;
@@ -45,15 +46,8 @@ impl<T: Real> Inputs<'_, T> {
     /// The keys that some query of `block` sees, in tiles.
     fn key_tiles(&self, block: &Block) -> Vec<Range<usize>> {
         let segment = &self.segments.list()[block.segment];
-        let mut all = tiles(segment.prefix());
-        all.extend(tiles(segment.tokens().start..block.rows.end));
-        all
+        pieces(segment.prefix(), TILE).chain(pieces(segment.tokens().start..block.rows.end, TILE)).collect()
     }
-}
-
-fn tiles(range: Range<usize>) -> Vec<Range<usize>> {
-    let end = range.end;
-    range.step_by(TILE).map(|start| start..(start + TILE).min(end)).collect()
 }
 
 /// How many of the keys `keys` the query at `token` sees: those up to itself. Keys of a prefix all come before it.
@@ -187,7 +181,7 @@ pub(super) fn backward<T: Real>(x: &Inputs<T>, (out, lse): (&[T], &[T]), dout: &
             let v = apart(x.kv_head(x.v, kv, keys), &mut v_room);
             let (dk, dv) = (dk.at(keys.start, kv * dim), dv.at(keys.start, kv * dim));
             let seen_by = x.segments.seen_by(block.segment).iter();
-            let queries: Vec<_> = seen_by.flat_map(|r| tiles(r.start.max(keys.start)..r.end)).collect();
+            let queries: Vec<_> = seen_by.flat_map(|r| pieces(r.start.max(keys.start)..r.end, TILE)).collect();
             let mut keep = false;
             for head in kv * x.heads.group()..(kv + 1) * x.heads.group() {
                 for rows in &queries {

@@ -3,6 +3,7 @@
 use crate::device::Gpu;
 use crate::error::{Error, Result};
 use crate::per_gpu::PerGpu;
+use crate::pieces::pieces;
 use crate::{Buffer, Device};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -167,9 +168,7 @@ impl Segments {
     pub(crate) fn blocks(&self, rows: usize) -> Vec<Block> {
         let mut blocks = vec![];
         for (segment, tokens) in self.0.list.iter().map(Segment::tokens).enumerate() {
-            for start in tokens.clone().step_by(rows) {
-                blocks.push(Block { segment, rows: start..(start + rows).min(tokens.end) });
-            }
+            blocks.extend(pieces(tokens, rows).map(|rows| Block { segment, rows }));
         }
         blocks
     }

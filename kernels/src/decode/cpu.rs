@@ -2,6 +2,7 @@
 //! queries, of heads that share a key/value head, make one matrix against the prompt; suffixes go row by row.
 
 use super::{DecodeDims, DecodeRow};
+use crate::pieces::pieces;
 use crate::product::{DOT_ROWS, Target, View, apart, product};
 use crate::real::{Real, max, simd, sum};
 use rayon::prelude::*;
@@ -31,7 +32,7 @@ pub(super) fn decode<T: Real>(q: &[T], caches: &Caches<T>, rows: &[DecodeRow], d
     let (mut tasks, mut first) = (vec![], 0);
     for run in runs {
         let here = (&q[first * width..(first + run.len()) * width], out.at(first, 0));
-        tasks.extend((0..kv_heads).step_by(at_once).map(|kv| (run, here, kv..(kv + at_once).min(kv_heads))));
+        tasks.extend(pieces(0..kv_heads, at_once).map(|kv_heads| (run, here, kv_heads)));
         first += run.len();
     }
     let tasks = tasks.into_par_iter().with_max_len(1);
@@ -74,7 +75,7 @@ unsafe fn shared_prompt<T: Real>(
             queries.copy_from_slice(&q[of_row(r)]);
         }
         let lines = View::new(&queries, rows.len() * group, dim, dim);
-        for keys in prompt.clone().step_by(TILE).map(|start| start..(start + TILE).min(prompt.end)) {
+        for keys in pieces(prompt.clone(), TILE) {
             let (scores, k) = (&mut scores[keys.start - prompt.start..], kv_head(caches.prompt.0, dims, kv, &keys));
             // few lines go along the keys, more go across them
             let k = if lines.height() > DOT_ROWS { apart(k, &mut room) } else { k };

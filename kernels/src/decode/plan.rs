@@ -1,6 +1,7 @@
 //! Which tokens of which rows a workgroup of split decoding attends to.
 
 use super::DecodeRow;
+use crate::pieces::pieces;
 use std::ops::Range;
 
 /// Tokens of an item at least: one tile of the kernel.
@@ -95,12 +96,8 @@ fn tasks(list: &[DecodeRow], dealing: &Dealing) -> Vec<Task> {
             suffix: row.suffix(dealing.capacity),
         }));
         if shares {
-            let starts = (0..run.len()).step_by(dealing.rows);
-            shared.extend(starts.map(|start| Task {
-                rows: first + start..first + (start + dealing.rows).min(run.len()),
-                prompt: prompt.clone(),
-                suffix: 0..0,
-            }));
+            let rows = pieces(first..first + run.len(), dealing.rows);
+            shared.extend(rows.map(|rows| Task { rows, prompt: prompt.clone(), suffix: 0..0 }));
         }
         first += run.len();
     }

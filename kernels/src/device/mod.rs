@@ -33,6 +33,7 @@ pub use spirv::Spirv;
 pub(crate) use widths::{FOURS, ONES, Widths};
 
 use crate::error::{Error, Result};
+use crate::pieces::pieces;
 use std::ops::Range;
 
 /// The CPU, or one opened GPU. Cheap to clone.
@@ -141,7 +142,7 @@ pub(crate) fn split_rows(op: &'static str, rows: usize, row_bytes: &[usize], lim
     if piece == 0 {
         return Err(Error::Binding { op, bytes: widest * STEP as u64, limit });
     }
-    Ok((0..rows).step_by(piece).map(|start| start..(start + piece).min(rows)).collect())
+    Ok(pieces(0..rows, piece).collect())
 }
 
 #[cfg(test)]
