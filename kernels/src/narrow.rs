@@ -123,7 +123,7 @@ impl Stored<f32> for bf16 {
 /// Elements of a cache line.
 const LINE: usize = 32;
 
-/// Widens rows, and asks the memory meanwhile for as many that come after them.
+/// Widens rows, and asks the memory meanwhile for those that come as far after them as are opened at a time.
 #[inline(always)]
 fn widen_rows<'a, H: Copy>(view: View<'a, H>, room: &'a mut Vec<f32>, widen: impl Fn(H) -> f32) -> View<'a, f32> {
     let (rows, cols) = (view.height(), view.width());
@@ -131,12 +131,13 @@ fn widen_rows<'a, H: Copy>(view: View<'a, H>, room: &'a mut Vec<f32>, widen: imp
     if room.len() < rows * pitch {
         room.resize(rows * pitch, 0.0);
     }
+    let ahead = rows.min(ROOM / cols.max(1)) * view.stride();
     simd(
         #[inline(always)]
         || {
             for (r, to) in room.chunks_exact_mut(pitch.max(1)).take(rows).enumerate() {
                 let to = &mut to[..cols];
-                let (from, ahead) = (view.row(r), rows * view.stride());
+                let from = view.row(r);
                 let lines = from.chunks_exact(LINE);
                 let rest = to.len() - lines.remainder().len();
                 to[rest..].iter_mut().zip(lines.remainder()).for_each(|(to, &x)| *to = widen(x));

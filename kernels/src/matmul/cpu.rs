@@ -2,6 +2,7 @@
 
 use super::{Layout, Matmul, thin};
 use crate::narrow::Stored;
+use crate::pieces::pieces;
 use crate::product::{Target, View, collide, packed_into};
 use crate::real::Real;
 use rayon::prelude::*;
@@ -48,10 +49,11 @@ pub fn narrow<W: Stored<f32> + Send>(c: &mut [f32], a: &[f32], b: &[W], sizes: [
     if k == 0 {
         return empty(c, accumulate);
     }
-    if (m == 1 || m <= n && thin::pays(m, n, k)) && !accumulate {
-        return thin::each(a, vec![(b, c)], [m, k]);
+    if m == 1 || m <= n && thin::pays(m, n, k) {
+        return thin::each(a, vec![(b, c)], [m, k], accumulate);
     }
-    rows_copied(c, a, b, sizes, accumulate, m * n * k >= SERIAL)
+    let (a, b, c) = (View::new(a, m, k, k), View::new(b, n, k, k), Target::new(c, [m, n], [n, 1]));
+    blockwise(c, a, b.t(), COPIED, accumulate, m * n * k >= SERIAL)
 }
 
 fn product<T: Real>(c: &mut [T], a: &[T], b: &[T], spec: &Matmul, accumulate: bool, parallel: bool) {
@@ -59,49 +61,46 @@ fn product<T: Real>(c: &mut [T], a: &[T], b: &[T], spec: &Matmul, accumulate: bo
     if layout == Layout::Nt && thin::pays(m, n, k) {
         return thin::product(c, a, b, [m, n, k], accumulate);
     }
-    if layout == Layout::Nt && collide::<T>(k) {
-        return rows_copied(c, a, b, [m, n, k], accumulate, parallel);
-    }
     let a = if layout == Layout::Tn { View::new(a, k, m, m).t() } else { View::new(a, m, k, k) };
     let b = if layout == Layout::Nt { View::new(b, n, k, k).t() } else { View::new(b, k, n, n) };
-    let c = Target::new(c, [m, n], [n, 1]);
-    let step = if layout == Layout::Tn { TRANSPOSED_ROWS } else { k };
-    let blocks = if parallel { blocks(m, n, k) } else { vec![(0..m, 0..n)] };
-    blocks.into_par_iter().with_max_len(1).for_each(|(rows, cols)| {
-        let c = c.at(rows.start, cols.start);
-        for start in (0..k).step_by(step) {
-            let terms = start..(start + step).min(k);
-            let (a, b) = (a.rows(rows.clone()).cols(terms.clone()), b.rows(terms).cols(cols.clone()));
-            // SAFETY: blocks have no element of c in common, and c is borrowed here alone
-            unsafe { packed_into(c, accumulate || start > 0, T::one(), a, b) };
-        }
-    });
+    let steps = match layout {
+        Layout::Tn => Steps { terms: TRANSPOSED_ROWS, columns: n, copies: false },
+        Layout::Nt if collide::<T>(k) => COPIED,
+        _ => Steps { terms: k, columns: n, copies: false },
+    };
+    blockwise(Target::new(c, [m, n], [n, 1]), a, b, steps, accumulate, parallel);
 }
 
-/// Rows of a piece of `b` that is copied, and terms.
-const PIECE: [usize; 2] = [2048, 512];
+/// How much of `b` is taken at a time.
+struct Steps {
+    terms: usize,
+    columns: usize,
+    /// True if its columns, which are consecutive elements, are copied before `gemm` packs them across: widened, or kept from
+    /// colliding.
+    copies: bool,
+}
 
-/// `c = a bᵀ`, or `c += a bᵀ`, with pieces of `b` copied before `gemm` packs them across their rows: widened, or kept from
-/// colliding.
-fn rows_copied<T: Real, W: Stored<T>>(
-    c: &mut [T],
-    a: &[T],
-    b: &[W],
-    [m, n, k]: [usize; 3],
+const COPIED: Steps = Steps { terms: 512, columns: 2048, copies: true };
+
+/// `c = a b`, or `c += a b`, in blocks of c.
+fn blockwise<T: Real, W: Stored<T>>(
+    c: Target<T>,
+    a: View<T>,
+    b: View<W>,
+    steps: Steps,
     accumulate: bool,
     parallel: bool,
 ) {
-    let (a, b, c) = (View::new(a, m, k, k), View::new(b, n, k, k), Target::new(c, [m, n], [n, 1]));
+    let (m, n, k) = (a.height(), b.width(), a.width());
     let blocks = if parallel { blocks(m, n, k) } else { vec![(0..m, 0..n)] };
     blocks.into_par_iter().with_max_len(1).for_each_init(Vec::new, |room, (rows, cols)| {
-        for first in cols.clone().step_by(PIECE[0]) {
-            let cols = first..(first + PIECE[0]).min(cols.end);
-            for start in (0..k).step_by(PIECE[1]) {
-                let terms = start..(start + PIECE[1]).min(k);
-                let b = W::copied(b.rows(cols.clone()).cols(terms.clone()), room);
-                let (c, keep) = (c.at(rows.start, cols.start), accumulate || start > 0);
+        for cols in pieces(cols, steps.columns) {
+            for terms in pieces(0..k, steps.terms) {
+                let (c, keep) = (c.at(rows.start, cols.start), accumulate || terms.start > 0);
+                let (a, b) = (a.rows(rows.clone()).cols(terms.clone()), b.rows(terms).cols(cols.clone()));
+                let b = if steps.copies { W::copied(b.t(), room).t() } else { W::open(b, room) };
                 // SAFETY: blocks have no element of c in common, and c is borrowed here alone
-                unsafe { packed_into(c, keep, T::one(), a.rows(rows.clone()).cols(terms), b.t()) };
+                unsafe { packed_into(c, keep, T::one(), a, b) };
             }
         }
     });
@@ -116,8 +115,7 @@ fn blocks(m: usize, n: usize, k: usize) -> Vec<(Range<usize>, Range<usize>)> {
         let longer = if rows >= cols { &mut rows } else { &mut cols };
         *longer = longer.div_ceil(2).next_multiple_of(STEP);
     }
-    let pieces = |n: usize, step: usize| (0..n).step_by(step).map(move |start| start..(start + step).min(n));
-    pieces(m, rows).flat_map(|r| pieces(n, cols).map(move |c| (r.clone(), c))).collect()
+    pieces(0..m, rows).flat_map(|r| pieces(0..n, cols).map(move |c| (r.clone(), c))).collect()
 }
 
 #[cfg(test)]

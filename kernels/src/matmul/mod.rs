@@ -236,7 +236,7 @@ fn check_normed<'a>(x: &'a Buffer, norm: Norm, bs: &[(&Buffer, usize)], [m, k]: 
 
 fn each<T: Real, W: Stored<T> + Element>(a: &Buffer, bs: &[(&Buffer, usize)], cs: &mut [Buffer], sizes: [usize; 2]) {
     let b_and_c = bs.iter().zip(cs).map(|((b, _), c)| (b.as_slice::<W>(), c.as_mut_slice::<T>()));
-    thin::each(a.as_slice(), b_and_c.collect(), sizes);
+    thin::each(a.as_slice(), b_and_c.collect(), sizes, false);
 }
 
 const OP: &str = "matmul";
@@ -366,6 +366,7 @@ mod tests {
                     (16, 70, 2500),
                     (20, 5, 36),
                     (40, 33, 20),
+                    (40, 800, 256),
                     (70, 300, 48),
                     (70, 9, 1024),
                 ] {

@@ -2,6 +2,7 @@
 //! and multiplied with all of them. Those rows may be stored in two bytes an element.
 
 use crate::narrow::Stored;
+use crate::pieces::pieces;
 use crate::product::{DOT_ROWS, TILE_ROWS, Target, View, product_into, unpacked_into};
 use crate::real::Real;
 use rayon::prelude::*;
@@ -31,14 +32,19 @@ pub fn product<T: Real>(c: &mut [T], a: &[T], b: &[T], [m, n, k]: [usize; 3], ac
     }
 }
 
-/// `cᵢ = a bᵢᵀ` for operands and results `(bᵢ, cᵢ)`, where `a` (m, k) has the few rows.
-pub fn each<T: Real, W: Stored<T> + Send>(a: &[T], b_and_c: Vec<(&[W], &mut [T])>, [m, k]: [usize; 2]) {
+/// `cᵢ = a bᵢᵀ`, or `cᵢ += a bᵢᵀ`, for operands and results `(bᵢ, cᵢ)`, where `a` (m, k) has the few rows.
+pub fn each<T: Real, W: Stored<T> + Send>(
+    a: &[T],
+    b_and_c: Vec<(&[W], &mut [T])>,
+    [m, k]: [usize; 2],
+    accumulate: bool,
+) {
     let mut many = vec![];
     for (b, c) in b_and_c {
         let n = c.len() / m;
         many.push((View::new(b, n, k, k), Target::new(c, [n, m], [1, n])));
     }
-    products(View::new(a, m, k, k), &many, false);
+    products(View::new(a, m, k, k), &many, accumulate);
 }
 
 /// `y = many fewᵀ`, or `y += many fewᵀ`, for each pair of them.
@@ -51,14 +57,12 @@ fn products<T: Real, W: Stored<T> + Send>(few: View<T>, many_and_y: &[(View<W>, 
     let part = PART.div_ceil(few.height() * k).next_multiple_of(6);
     let mut parts = vec![];
     for &(many, y) in many_and_y {
-        let starts = (0..many.height()).step_by(part);
-        parts.extend(starts.map(|start| (many.rows(start..(start + part).min(many.height())), y.at(start, 0))));
+        parts.extend(pieces(0..many.height(), part).map(|rows| (many.rows(rows.clone()), y.at(rows.start, 0))));
     }
     parts.into_par_iter().for_each_init(<(Vec<T>, Vec<T>)>::default, |(room, sums), (rows, y)| {
         if let Some(pairs) = &pairs {
-            for l in (0..k).step_by(DEPTH) {
-                let (terms, keep) = (l..(l + DEPTH).min(k), accumulate || l > 0);
-                let words = terms.start / 2..terms.end / 2;
+            for terms in pieces(0..k, DEPTH) {
+                let (words, keep) = (terms.start / 2..terms.end / 2, accumulate || terms.start > 0);
                 // SAFETY: as below
                 unsafe { W::dots(y.t(), keep, pairs, words, rows.cols(terms)) };
             }
@@ -74,14 +78,12 @@ fn products<T: Real, W: Stored<T> + Send>(few: View<T>, many_and_y: &[(View<W>, 
         };
         // a tile has six rows
         let depth = DEPTH.min(W::AT_ONCE / 6);
-        for l in (0..k).step_by(depth) {
-            let terms = l..(l + depth).min(k);
+        for terms in pieces(0..k, depth) {
             let columns = columns.rows(terms.clone());
             let at_once = (W::AT_ONCE / terms.len()).clamp(1, rows.height());
-            for r in (0..rows.height()).step_by(at_once) {
-                let taken = rows.rows(r..(r + at_once).min(rows.height())).cols(terms.clone());
-                let taken = W::open(taken, room);
-                let (to, keep) = (to.at(r, 0), kept || l > 0);
+            for r in pieces(0..rows.height(), at_once) {
+                let (to, keep) = (to.at(r.start, 0), kept || terms.start > 0);
+                let taken = W::open(rows.rows(r).cols(terms.clone()), room);
                 // SAFETY: the parts are different rows of the results, whose slices are borrowed as long as the targets live
                 unsafe {
                     match few.height() {

@@ -2,6 +2,7 @@
 //! across such rows reads each line of them again and again.
 
 use super::View;
+use crate::real::Real;
 
 /// Bytes from row to row at which that is so, or a multiple of them: 16 rows in two of the 64 sets of 8 lines.
 const COLLISION: usize = 2048;
@@ -19,18 +20,18 @@ pub(crate) fn pitch<T>(cols: usize) -> usize {
 }
 
 /// The rows of `view` in `room`, kept apart.
-pub(crate) fn copied<'a, T: Copy>(view: View<T>, room: &'a mut Vec<T>) -> View<'a, T> {
+pub(crate) fn copied<'a, T: Real>(view: View<T>, room: &'a mut Vec<T>) -> View<'a, T> {
     let (rows, cols) = (view.height(), view.width());
     let pitch = pitch::<T>(cols);
     room.clear();
     for r in 0..rows {
         room.extend_from_slice(view.row(r));
-        room.extend_from_slice(&view.row(r)[..pitch - cols]);
+        room.resize((r + 1) * pitch, T::zero());
     }
     View::new(room, rows, cols, pitch)
 }
 
 /// `view` itself, or its rows copied to `room` if they collide.
-pub(crate) fn apart<'a, T: Copy>(view: View<'a, T>, room: &'a mut Vec<T>) -> View<'a, T> {
+pub(crate) fn apart<'a, T: Real>(view: View<'a, T>, room: &'a mut Vec<T>) -> View<'a, T> {
     if collide::<T>(view.stride()) { copied(view, room) } else { view }
 }
