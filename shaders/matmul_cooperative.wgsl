@@ -101,7 +101,7 @@ fn cooperative(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups)
     }
     // whole tiles go straight to c, where its rows start at multiples of 16 bytes
     let ldc = p.ldc;
-    let whole = at.inside && at.i + ROWS <= p.m && at.j + COLUMNS <= p.n && p.accumulate == 0u && (ldc | at.c) % 4u == 0u;
+    let whole = at.inside && at.i + ROWS <= p.m && at.j + COLUMNS <= p.n && !ACCUMULATE && (ldc | at.c) % 4u == 0u;
     if (whole) {
         let to{DOWN}_{ACROSS} = at.c + (at.i + i + {DOWN}u * SIDE) * ldc + at.j + j + {ACROSS}u * SIDE;
         coopStoreT(c{DOWN}_{ACROSS}, &c[to{DOWN}_{ACROSS}], ldc);
@@ -121,7 +121,7 @@ fn store_edge(at: Place, first: vec2<u32>, subgroup: u32, lane: u32, sums: Sums)
         let column = at.j + first.y + e % SIDE;
         if (at.inside && row < p.m && column < p.n) {
             let to = at.c + row * p.ldc + column;
-            if (p.accumulate == 0u) { c[to] = edge[own + e]; } else { c[to] = c[to] + edge[own + e]; }
+            if (ACCUMULATE) { c[to] = c[to] + edge[own + e]; } else { c[to] = edge[own + e]; }
         }
     }
 }

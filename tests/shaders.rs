@@ -1,7 +1,7 @@
 //! Every kernel's WGSL: naga validates it, its `Params` and bindings are what the launcher says, and it translates to
 //! SPIR-V, MSL and HLSL; Khronos' `spirv-val` accepts the SPIR-V where it is installed (Debian: spirv-tools).
 
-use gr2_kernels::device::{Access, Kernel, Matrices, REDUCE, Reduction};
+use gr2_kernels::device::{Access, Exchange, Kernel, Matrices};
 use naga::back::{hlsl, msl, spv};
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -30,13 +30,13 @@ fn spirv_val(words: &[u32], environment: &str, of_naga: bool) -> Option<String> 
 fn check(
     kernel: &'static Kernel,
     small_simd: bool,
-    reduction: Reduction,
+    exchange: Exchange,
     matrices: Option<Matrices>,
     spirv_val_is_here: bool,
 ) {
     let name = kernel.name;
     let (module, info) =
-        kernel.module(reduction, matrices, small_simd).unwrap_or_else(|problem| panic!("{name}: {problem}"));
+        kernel.module(exchange, matrices, small_simd).unwrap_or_else(|problem| panic!("{name}: {problem}"));
     let entry = module.entry_points.iter().position(|e| e.name == kernel.entry);
     let entry = entry.unwrap_or_else(|| panic!("{name}: no entry point {}", kernel.entry));
 
@@ -73,7 +73,7 @@ fn check(
     let environment = if kernel.cooperates() { "vulkan1.3" } else { "vulkan1.1" };
     let mut modules = vec![(words, true)];
     if kernel.cooperates() {
-        let own = |checked| kernel.spirv(reduction, matrices, small_simd, checked).map(|spirv| (spirv.words, false));
+        let own = |checked| kernel.spirv(exchange, matrices, small_simd, checked).map(|spirv| (spirv.words, false));
         modules.extend([false, true].map(|checked| own(checked).unwrap_or_else(|e| panic!("{name}: SPIR-V: {e}"))));
     }
     for (words, of_naga) in modules {
@@ -90,7 +90,7 @@ fn check(
     }
     let mut text = String::new();
     let target = hlsl::BindTarget { space: 1, register: 0, ..Default::default() };
-    let shader_model = if reduction == Reduction::Tree { hlsl::ShaderModel::V5_1 } else { hlsl::ShaderModel::V6_0 };
+    let shader_model = if exchange == Exchange::Memory { hlsl::ShaderModel::V5_1 } else { hlsl::ShaderModel::V6_0 };
     let options = hlsl::Options { immediates_target: Some(target), shader_model, ..Default::default() };
     let pipeline = hlsl::PipelineOptions::default();
     let mut writer = hlsl::Writer::new(&mut text, &options, &pipeline);
@@ -106,13 +106,13 @@ fn every_shader_is_valid_matches_its_launcher_and_translates() {
         eprintln!("skipped: spirv-val is not installed (Debian: spirv-tools)");
     }
     for kernel in kernels {
-        let reductions = if kernel.sources.contains(&REDUCE) { &Reduction::ALL[..] } else { &[Reduction::Tree] };
+        let exchanges = if kernel.exchanges() { &Exchange::ALL[..] } else { &[Exchange::Memory] };
         let of = |side, subgroup| Some(Matrices { side, subgroup });
         let matrices = if kernel.cooperates() { vec![of(16, 32), of(8, 32), of(8, 8)] } else { vec![None] };
-        for &reduction in reductions {
+        for &exchange in exchanges {
             for &matrices in &matrices {
-                check(kernel, false, reduction, matrices, spirv_val_is_here);
-                check(kernel, true, reduction, matrices, spirv_val_is_here);
+                check(kernel, false, exchange, matrices, spirv_val_is_here);
+                check(kernel, true, exchange, matrices, spirv_val_is_here);
             }
         }
     }

@@ -73,8 +73,8 @@ pub fn kernels() -> Vec<&'static device::Kernel> {
     all.extend([&reduce::SUM, &reduce::SUM_SQUARES, &reduce::COLUMNS]);
     all.extend([&segment::SUM, &quantize::NEAREST, &restrict::RESTRICT]);
     all.extend([&sampling::ARGMAX, &sampling::MEASURE, &sampling::SAMPLE]);
-    all.extend(matmul::KERNELS.as_flattened());
-    all.extend(matmul::HALVES.as_flattened());
+    all.extend(matmul::KERNELS.as_flattened().as_flattened());
+    all.extend(matmul::HALVES.as_flattened().as_flattened());
     all.extend(matmul::EACH.as_flattened());
     all.extend(matmul::SWIGLU.as_flattened());
     all.extend(&gather::GATHER_NARROW);

@@ -1,4 +1,4 @@
-// What the products share: c = a b, or c += a b, per matrix of a batch.
+// What the products share: c = a b, or c += a b if ACCUMULATE, per matrix of a batch.
 //   a   (m, k), or (k, m) if A_ROWS_ARE_K     f32    a(i, l)
 //   b   (k, n), or (n, k) if B_ROWS_ARE_N     f32    b(l, j)
 //   c   (m, n)                                f32    rows ldc apart, so that c may be a block of columns
@@ -9,13 +9,13 @@ struct Params {
     lda: u32, ldb: u32, ldc: u32,
     a_start: u32, b_start: u32, c_start: u32,
     a_stride: u32, b_stride: u32, c_stride: u32,
-    accumulate: u32,
     sum_k: u32,
 }
 var<immediate> p: Params;
 
 override A_ROWS_ARE_K: bool = false;
 override B_ROWS_ARE_N: bool = false;
+override ACCUMULATE: bool = false;
 
 // Where a(i, l) and b(l, j) lie.
 fn a_index(at: Place, i: u32, l: u32) -> u32 {

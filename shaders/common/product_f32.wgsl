@@ -16,9 +16,10 @@ fn load_b(at: Place, l: u32, j: u32) -> f32 {
 }
 
 fn store(start: u32, i: u32, j: u32, x: f32) {
-    if (i < p.m && j < p.n) {
+    // without &&, which is a branch: adapters with small vectors go both ways
+    if ((i < p.m) & (j < p.n)) {
         let at = start + i * p.ldc + j;
-        if (p.accumulate == 0u) { c[at] = x; } else { c[at] = c[at] + x; }
+        if (ACCUMULATE) { c[at] = c[at] + x; } else { c[at] = x; }
     }
 }
 

@@ -1,10 +1,10 @@
 //! Opening an adapter: which there are, what they offer, and whether one is still alive.
 
 use super::choices::Choices;
+use super::exchange::Exchange;
 use super::matrices::Matrices;
 use super::memory::Pool;
 use super::pipeline::Pipelines;
-use super::reduction::Reduction;
 use super::stream::Stream;
 use crate::error::{Error, Result};
 use std::collections::HashMap;
@@ -112,7 +112,7 @@ pub(super) struct Inner {
     pub(super) limits: wgpu::Limits,
     pub(super) checked: bool,
     pub(super) small_simd: bool,
-    pub(super) reduction: Reduction,
+    pub(super) exchange: Exchange,
     pub(super) matrices: Option<Matrices>,
     /// Whether kernels on them compute right, for those that were tried.
     matrices_work: Mutex<HashMap<&'static str, bool>>,
@@ -263,7 +263,7 @@ impl Gpu {
             limits: device.limits(),
             checked: options.checked,
             small_simd,
-            reduction: Reduction::of(smallest_subgroup, small_simd),
+            exchange: Exchange::of(smallest_subgroup, small_simd),
             matrices,
             matrices_work: Mutex::default(),
             own_spirv: features.contains(wgpu::Features::PASSTHROUGH_SHADERS),

@@ -5,17 +5,17 @@
 //! - commands: one open compute pass, uploads and downloads in order (`stream.rs`), submitted by a thread of their own
 //!   (`submit.rs`)
 //! - timestamps: GPU time of every dispatch while profiling is on (`timestamps.rs`)
-//! - pipelines: one compilation per kernel, cached bind groups (`pipeline.rs`), their texts: reductions as
-//!   the adapter allows (`reduction.rs`), matrix units (`matrices.rs`), lines repeated (`unroll.rs`), accesses of one
+//! - pipelines: one compilation per kernel, cached bind groups (`pipeline.rs`), their texts: values exchanged as
+//!   the adapter allows (`exchange.rs`), matrix units (`matrices.rs`), lines repeated (`unroll.rs`), accesses of one
 //!   element or of four (`widths.rs`); matrix units need SPIR-V of our own on Vulkan (`spirv.rs`)
 
 mod choices;
+mod exchange;
 mod gpu;
 pub(crate) mod host;
 mod matrices;
 mod memory;
 mod pipeline;
-mod reduction;
 mod spirv;
 mod stream;
 mod submit;
@@ -24,11 +24,12 @@ mod unroll;
 mod widths;
 
 pub(crate) use choices::{Choices, Key};
+pub(crate) use exchange::ROW_VALUES;
+pub use exchange::{Exchange, REDUCE};
 pub use gpu::{AdapterSummary, Counters, Gpu, GpuOptions, Precision, Tuning, adapters};
 pub use matrices::{MATRICES, Matrices};
 pub(crate) use memory::GpuMemory;
 pub use pipeline::{Access, Constant, Kernel};
-pub use reduction::{REDUCE, Reduction};
 pub use spirv::Spirv;
 pub(crate) use widths::{FOURS, ONES, Widths};
 

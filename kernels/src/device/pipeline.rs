@@ -1,8 +1,8 @@
 //! Kernels as compiled pipelines: one compilation per kernel and device, one bind group per set of buffers.
 
+use super::exchange::{Exchange, REDUCE, ROW_VALUES};
 use super::gpu::{Gpu, Inner, lock};
 use super::matrices::{MATRICES, Matrices};
-use super::reduction::{REDUCE, Reduction};
 use super::unroll::unroll;
 use crate::buffer::Bind;
 use crate::error::{Error, Result};
@@ -55,16 +55,20 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// The whole WGSL text, unrolled, for adapters that reduce in this way and have these matrix units.
-    pub fn source(&self, reduction: Reduction, matrices: Option<Matrices>) -> String {
+    /// The whole WGSL text, unrolled, for adapters that exchange values in this way and have these matrix units.
+    pub fn source(&self, exchange: Exchange, matrices: Option<Matrices>) -> String {
         let before = matrices.filter(|_| self.cooperates()).map(Matrices::text).unwrap_or_default();
-        let after = if self.sources.contains(&REDUCE) { reduction.texts() } else { &[] };
-        unroll(&(before + &self.sources.concat() + &after.concat()))
+        unroll(&(before + &self.sources.concat() + &exchange.texts(self.sources)))
     }
 
     /// True if it works on matrix units.
     pub fn cooperates(&self) -> bool {
         self.sources.contains(&MATRICES)
+    }
+
+    /// True if its text depends on how invocations exchange values.
+    pub fn exchanges(&self) -> bool {
+        [REDUCE, ROW_VALUES].iter().any(|text| self.sources.contains(text))
     }
 
     /// Tells it from every other: kernels are statics. Two texts of one kernel have the same name.
@@ -154,7 +158,7 @@ impl Gpu {
     }
 
     fn module_of_wgsl(&self, kernel: &Kernel) -> wgpu::ShaderModule {
-        let source = wgpu::ShaderSource::Wgsl(kernel.source(self.0.reduction, self.0.matrices).into());
+        let source = wgpu::ShaderSource::Wgsl(kernel.source(self.0.exchange, self.0.matrices).into());
         let descriptor = wgpu::ShaderModuleDescriptor { label: Some(kernel.name), source };
         if self.0.checked {
             return self.0.device.create_shader_module(descriptor);
@@ -165,8 +169,8 @@ impl Gpu {
     }
 
     fn module_of_spirv(&self, kernel: &Kernel) -> Result<wgpu::ShaderModule> {
-        let Inner { reduction, matrices, small_simd, checked, .. } = *self.0;
-        let spirv = kernel.spirv(reduction, matrices, small_simd, checked);
+        let Inner { exchange, matrices, small_simd, checked, .. } = *self.0;
+        let spirv = kernel.spirv(exchange, matrices, small_simd, checked);
         let spirv = spirv.map_err(|message| Error::Gpu { op: kernel.name, message })?;
         let [x, y, z] = spirv.workgroup;
         let entry = wgpu::PassthroughShaderEntryPoint { name: kernel.entry.into(), workgroup_size: (x, y, z) };

@@ -9,8 +9,8 @@
 //! VUID-StandaloneSpirv-None-10684.
 
 use super::Matrices;
+use super::exchange::Exchange;
 use super::pipeline::Kernel;
-use super::reduction::Reduction;
 use naga::back::{pipeline_constants, spv};
 use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 use naga::{Module, ShaderStage};
@@ -30,11 +30,11 @@ impl Kernel {
     /// Errors: what naga says against the text.
     pub fn module(
         &self,
-        reduction: Reduction,
+        exchange: Exchange,
         matrices: Option<Matrices>,
         small_simd: bool,
     ) -> Result<(Module, ModuleInfo), String> {
-        let text = self.source(reduction, matrices);
+        let text = self.source(exchange, matrices);
         let module = naga::front::wgsl::parse_str(&text).map_err(|e| e.emit_to_string(&text))?;
         let capabilities = Capabilities::IMMEDIATES
             | Capabilities::SUBGROUP
@@ -58,12 +58,12 @@ impl Kernel {
     /// Errors: what naga says against the text.
     pub fn spirv(
         &self,
-        reduction: Reduction,
+        exchange: Exchange,
         matrices: Option<Matrices>,
         small_simd: bool,
         checked: bool,
     ) -> Result<Spirv, String> {
-        let (module, info) = self.module(reduction, matrices, small_simd)?;
+        let (module, info) = self.module(exchange, matrices, small_simd)?;
         let mut options = spv::Options {
             lang_version: (1, 5),
             zero_initialize_workgroup_memory: spv::ZeroInitializeWorkgroupMemoryMode::None,
@@ -236,7 +236,7 @@ mod tests {
         let mut cooperating = 0;
         for kernel in kernels.into_iter().filter(|kernel| kernel.cooperates()) {
             cooperating += 1;
-            let Spirv { words, workgroup } = kernel.spirv(Reduction::Tree, matrices, false, false).unwrap();
+            let Spirv { words, workgroup } = kernel.spirv(Exchange::Memory, matrices, false, false).unwrap();
             assert!(workgroup[0] >= 64 && workgroup[1..] == [1, 1], "{}: {workgroup:?}", kernel.name);
             let all: Vec<(u32, &[u32])> = instructions(&words).collect();
             let constant = |id: u32| all.iter().find(|(op, i)| *op == CONSTANT && i[2] == id).map(|(_, i)| i[3]);

@@ -153,7 +153,6 @@ pub(super) struct Params {
     a_stride: u32,
     b_stride: u32,
     c_stride: u32,
-    accumulate: u32,
     sum_k: u32,
 }
 
@@ -286,7 +285,6 @@ impl Product<'_> {
             a_stride,
             b_stride,
             c_stride,
-            accumulate: piece.accumulate as u32,
             sum_k: all as u32,
         };
         let method = match self.method {
@@ -297,7 +295,7 @@ impl Product<'_> {
         };
         let (rows, cols) = method.tile(self.gpu.matrix_side());
         let groups = terms.matrices * piece.m.len().div_ceil(rows) * piece.n.len().div_ceil(cols);
-        let kernel = method.kernel(self.spec.layout, self.b.dtype());
+        let kernel = method.kernel(self.spec.layout, self.b.dtype(), piece.accumulate);
         self.gpu.run(kernel, &[a_bind, b_bind, c_bind], &params, groups as u64)
     }
 }

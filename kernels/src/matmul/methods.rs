@@ -3,7 +3,7 @@
 use super::gpu::Params;
 use super::{Layout, Matmul};
 use crate::buffer::{ALIGNMENT, Dtype};
-use crate::device::{Access, Constant, Kernel, MATRICES};
+use crate::device::{Access, Constant, Kernel, MATRICES, ROW_VALUES};
 use crate::narrow::{BF16, F16};
 
 const GRID: &str = include_str!("../../../shaders/common/grid.wgsl");
@@ -21,14 +21,16 @@ const fn plain(b: [&'static str; 2]) -> [[&'static str; 9]; 8] {
     const F32: &str = include_str!("../../../shaders/common/product_f32.wgsl");
     const TILED: &str = include_str!("../../../shaders/matmul.wgsl");
     const DIRECT: &str = include_str!("../../../shaders/matmul_direct.wgsl");
+    const MANY: &str = "const ROWS: u32 = 64u;\nconst VECTORS: u32 = 16u;\n";
+    const FEW: &str = "const ROWS: u32 = 16u;\nconst VECTORS: u32 = 32u;\n";
     const SINGLE: &str = include_str!("../../../shaders/matmul_few_rows.wgsl");
     const ALONE: &str = include_str!("../../../shaders/common/few_rows_alone.wgsl");
     let [b0, b1] = b;
     [
         [GRID, PRODUCT, F32, b0, b1, "", "", "", TILED],
         [GRID, PRODUCT, F32, b0, b1, "", "", "", TILED],
-        [GRID, PRODUCT, F32, b0, b1, "const ROWS: u32 = 32u;\n", "", "", DIRECT],
-        [GRID, PRODUCT, F32, b0, b1, "const ROWS: u32 = 8u;\n", "", "", DIRECT],
+        [GRID, PRODUCT, F32, b0, b1, MANY, ROW_VALUES, "", DIRECT],
+        [GRID, PRODUCT, F32, b0, b1, FEW, ROW_VALUES, "", DIRECT],
         [GRID, PRODUCT, F32, b0, b1, FOR_1, FEW_ROWS, ALONE, SINGLE],
         [GRID, PRODUCT, F32, b0, b1, FOR_4, FEW_ROWS, ALONE, SINGLE],
         [GRID, PRODUCT, F32, b0, b1, FOR_8, FEW_ROWS, ALONE, SINGLE],
@@ -85,9 +87,9 @@ pub(super) enum Method {
     Tiled128,
     /// Through workgroup memory, 64 x 64 of c per workgroup.
     Tiled64,
-    /// In registers, 32 x 128 of c per workgroup of 8.
+    /// In registers, 64 x 64 of c per workgroup of 8.
     Direct,
-    /// In registers, 8 x 128 of c per workgroup of 8: for few rows.
+    /// In registers, 16 x 128 of c per workgroup of 8: for few rows.
     DirectFew,
     /// Lanes along k, 1 x 4 of c per workgroup of 128: for one row against the rows of b.
     OneRow,
@@ -123,7 +125,7 @@ pub(super) const METHODS: [Method; 11] = [
 impl Method {
     /// Its name, the middle of that of its kernels.
     pub(super) fn name(self) -> &'static str {
-        KERNELS[self as usize][0].name.split('.').nth(1).expect("invariant: matmul.METHOD.layout")
+        KERNELS[self as usize][0][0].name.split('.').nth(1).expect("invariant: matmul.METHOD.layout")
     }
 
     /// Rows and columns of c per workgroup, where matrices have `side`.
@@ -131,8 +133,8 @@ impl Method {
         match self {
             Method::Tiled128 => (128, 128),
             Method::Tiled64 => (64, 64),
-            Method::Direct => (32, 128),
-            Method::DirectFew => (8, 128),
+            Method::Direct => (64, 64),
+            Method::DirectFew => (16, 128),
             Method::OneRow => (1, 4),
             Method::FewRows4 => (4, 4),
             Method::FewRows8 => (8, 4),
@@ -142,13 +144,14 @@ impl Method {
         }
     }
 
-    /// Its kernel for operands b of this dtype; those of two bytes have rows ([`Layout::Nt`]).
-    pub(super) fn kernel(self, layout: Layout, b: Dtype) -> &'static Kernel {
-        match b {
+    /// Its kernel for operands b of this dtype, those of two bytes in rows ([`Layout::Nt`]), and for sums that are added to c.
+    pub(super) fn kernel(self, layout: Layout, b: Dtype, accumulate: bool) -> &'static Kernel {
+        let kernels = match b {
             Dtype::F16 => &HALVES[self as usize][0],
             Dtype::Bf16 => &HALVES[self as usize][1],
             _ => &KERNELS[self as usize][layout as usize],
-        }
+        };
+        &kernels[accumulate as usize]
     }
 
     /// True if it works on matrix units.
@@ -210,39 +213,62 @@ pub(super) fn slices(spec: &Matmul, method: Method, limit: u64) -> usize {
     if (longest * 4) as u64 + ALIGNMENT > limit { 1 } else { slices.max(1) }
 }
 
-const fn constants(a_rows_are_k: f64, b_rows_are_n: f64) -> [Constant; 2] {
+/// Of a layout, without and with accumulation.
+type Constants = [[Constant; 3]; 2];
+
+const fn constants(a_rows_are_k: f64, b_rows_are_n: f64) -> Constants {
+    const fn with(a_rows_are_k: f64, b_rows_are_n: f64, accumulate: f64) -> [Constant; 3] {
+        [
+            Constant { name: "A_ROWS_ARE_K", wide: a_rows_are_k, small: a_rows_are_k },
+            Constant { name: "B_ROWS_ARE_N", wide: b_rows_are_n, small: b_rows_are_n },
+            Constant { name: "ACCUMULATE", wide: accumulate, small: accumulate },
+        ]
+    }
+    [with(a_rows_are_k, b_rows_are_n, 0.0), with(a_rows_are_k, b_rows_are_n, 1.0)]
+}
+const NN: &Constants = &constants(0.0, 0.0);
+const NT: &Constants = &constants(0.0, 1.0);
+const TN: &Constants = &constants(1.0, 0.0);
+
+const fn kernels(
+    sources: &'static [&'static str],
+    names: [&'static str; 2],
+    entry: &'static str,
+    constants: &'static Constants,
+) -> [Kernel; 2] {
+    const BINDINGS: &[Access] = &[Access::Read, Access::Read, Access::Write];
+    let (params, [name, adding]) = (size_of::<Params>(), names);
     [
-        Constant { name: "A_ROWS_ARE_K", wide: a_rows_are_k, small: a_rows_are_k },
-        Constant { name: "B_ROWS_ARE_N", wide: b_rows_are_n, small: b_rows_are_n },
+        Kernel { name, sources, entry, bindings: BINDINGS, constants: &constants[0], params },
+        Kernel { name: adding, sources, entry, bindings: BINDINGS, constants: &constants[1], params },
     ]
 }
-const NN: &[Constant] = &constants(0.0, 0.0);
-const NT: &[Constant] = &constants(0.0, 1.0);
-const TN: &[Constant] = &constants(1.0, 0.0);
 
-const fn kernel(
-    sources: &'static [&'static str],
-    name: &'static str,
-    entry: &'static str,
-    constants: &'static [Constant],
-) -> Kernel {
-    const BINDINGS: &[Access] = &[Access::Read, Access::Read, Access::Write];
-    Kernel { name, sources, entry, bindings: BINDINGS, constants, params: size_of::<Params>() }
+/// A kernel, and the one that adds its sums to c.
+macro_rules! pair {
+    ($sources:expr, $name:literal, $kind:literal, $entry:literal, $constants:ident) => {
+        kernels(
+            $sources,
+            [concat!("matmul.", $name, ".", $kind), concat!("matmul.", $name, ".", $kind, ".add")],
+            $entry,
+            $constants,
+        )
+    };
 }
 
 /// The kernels of a method for every layout.
 macro_rules! layouts {
     ($name:literal, $entry:literal, $sources:expr) => {
         [
-            kernel($sources, concat!("matmul.", $name, ".nn"), $entry, NN),
-            kernel($sources, concat!("matmul.", $name, ".nt"), $entry, NT),
-            kernel($sources, concat!("matmul.", $name, ".tn"), $entry, TN),
+            pair!($sources, $name, "nn", $entry, NN),
+            pair!($sources, $name, "nt", $entry, NT),
+            pair!($sources, $name, "tn", $entry, TN),
         ]
     };
 }
 
-/// By method, then by layout.
-pub(crate) static KERNELS: [[Kernel; 3]; 11] = [
+/// By method, then by layout, then without and with accumulation.
+pub(crate) static KERNELS: [[[Kernel; 2]; 3]; 11] = [
     layouts!("tiled_128", "tiled_128", &OF_F32[0]),
     layouts!("tiled_64", "tiled_64", &OF_F32[1]),
     layouts!("direct", "direct", &OF_F32[2]),
@@ -262,15 +288,12 @@ macro_rules! halves {
         halves!($name, $entry, [OF_F16, OF_BF16], $method)
     };
     ($name:literal, $entry:literal, [$f16:ident, $bf16:ident], $method:literal) => {
-        [
-            kernel(&$f16[$method], concat!("matmul.", $name, ".f16"), $entry, NT),
-            kernel(&$bf16[$method], concat!("matmul.", $name, ".bf16"), $entry, NT),
-        ]
+        [pair!(&$f16[$method], $name, "f16", $entry, NT), pair!(&$bf16[$method], $name, "bf16", $entry, NT)]
     };
 }
 
-/// For weights of two bytes: by method, then f16 and bf16.
-pub(crate) static HALVES: [[Kernel; 2]; 11] = [
+/// For weights of two bytes: by method, then f16 and bf16, then without and with accumulation.
+pub(crate) static HALVES: [[[Kernel; 2]; 2]; 11] = [
     halves!("tiled_128", "tiled_128", 0),
     halves!("tiled_64", "tiled_64", 1),
     halves!("direct", "direct", 2),
