@@ -2,14 +2,13 @@
 //   cooperative  workgroup = SUBGROUPS_DOWN x SUBGROUPS_ACROSS subgroups, each DOWN x ACROSS matrices of SIDE x SIDE of c;
 //                k in steps of STEP through workgroup memory, rows as they lie in a and b, the next step's loads in flight
 //                during the products
-//   a, b         a f32, b f32, f16 or bf16, rounded to f16 as they are staged; rows start at multiples of eight elements, and
-//                have such a number
+//   a, b         a f32 and b f32, f16 or bf16, rounded to f16 as they are staged, or both f16; rows start at multiples of eight
+//                elements, and have such a number
 //   c            f32
-//   uses    common/grid.wgsl, common/matrices.wgsl, common/product.wgsl, common/eights_f32.wgsl or common/eights_half.wgsl,
-//           and a text with the constants of the tile
-alias Eight = mat2x4<f32>;
+//   uses    common/grid.wgsl, common/matrices.wgsl, common/product.wgsl, common/eights.wgsl or common/eights_half.wgsl, a text
+//           with EightOfA, mat2x4<f32> or mat2x4<f16>, and one with the constants of the tile
 
-@group(0) @binding(0) var<storage, read> a: array<Eight>;
+@group(0) @binding(0) var<storage, read> a: array<EightOfA>;
 @group(0) @binding(1) var<storage, read> b: array<EightOfB>;
 @group(0) @binding(2) var<storage, read_write> c: array<f32>;
 
@@ -43,9 +42,9 @@ fn b_position(v: u32) -> vec2<u32> {
 }
 
 // The eight at `v` of the tile that starts at l: an eight is inside or outside as a whole.
-fn load_a(at: Place, l: u32, v: vec2<u32>) -> Eight {
+fn load_a(at: Place, l: u32, v: vec2<u32>) -> EightOfA {
     let il = vec2(at.i, l) + select(v, v.yx, A_ROWS_ARE_K);
-    var x = Eight();
+    var x = EightOfA();
     if (il.x < p.m && il.y < at.k) { x = a[a_index(at, il.x, il.y) / 8u]; }
     return x;
 }

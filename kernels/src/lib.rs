@@ -75,6 +75,7 @@ pub fn kernels() -> Vec<&'static device::Kernel> {
     all.extend([&sampling::ARGMAX, &sampling::MEASURE, &sampling::SAMPLE]);
     all.extend(matmul::KERNELS.as_flattened().as_flattened());
     all.extend(matmul::HALVES.as_flattened().as_flattened());
+    all.extend(matmul::OF_ROUNDED.iter().chain(&matmul::ROUND));
     all.extend(matmul::EACH.as_flattened());
     all.extend(matmul::SWIGLU.as_flattened());
     all.extend(&gather::GATHER_NARROW);

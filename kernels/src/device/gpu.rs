@@ -317,7 +317,10 @@ impl Gpu {
         let work = known.unwrap_or_else(|| {
             let work = test(matrices);
             if !work {
-                tracing::warn!("{}: {kernels} on matrix units is wrong, and stays in f32", self.summary().name);
+                tracing::warn!(
+                    "{}: {kernels} on matrix units is wrong, and is left to other kernels",
+                    self.summary().name
+                );
             }
             lock(&self.0.matrices_work).insert(kernels, work);
             work

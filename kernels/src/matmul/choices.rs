@@ -1,7 +1,7 @@
 //! The ways of a product on a GPU, and choices between them that were measured (`bench/tune.rs`), asked before the rule in
 //! `gpu.rs`.
 
-use super::gpu::{by_method, by_rule, matrices};
+use super::gpu::{by_method, by_rule, matrices, rounds};
 use super::methods::{METHODS, Method, whole_eights};
 use super::{Layout, Matmul, check};
 use crate::buffer::{Buffer, Dtype};
@@ -29,12 +29,12 @@ impl Way {
 
     /// The way the rule takes.
     pub fn by_rule(gpu: &Gpu, of: Tunable) -> Way {
-        Way(by_rule(gpu, &of.spec))
+        Way(by_rule(gpu, &of.spec, of.stored))
     }
 
     /// Those that can be the fastest.
     pub fn all(gpu: &Gpu, of: Tunable) -> Vec<Way> {
-        METHODS.into_iter().filter(|method| is_possible(gpu, &of.spec, *method)).map(Way).collect()
+        METHODS.into_iter().filter(|method| is_possible(gpu, of, *method)).map(Way).collect()
     }
 
     /// [`super::matmul`] this way.
@@ -57,19 +57,20 @@ pub fn use_choices(gpu: &Gpu, choices: impl IntoIterator<Item = (Tunable, String
 /// What was chosen for such a product, if it can be done that way.
 pub(super) fn chosen(gpu: &Gpu, spec: &Matmul, stored: Dtype) -> Option<Method> {
     let method = METHODS[gpu.choice(|| key(spec, stored))?];
-    (spec.batch == 1 && is_possible(gpu, spec, method)).then_some(method)
+    (spec.batch == 1 && is_possible(gpu, Tunable { spec: *spec, stored }, method)).then_some(method)
 }
 
 /// Whether a single product can be fastest that way.
-fn is_possible(gpu: &Gpu, spec: &Matmul, method: Method) -> bool {
-    let Matmul { m, layout, .. } = *spec;
+fn is_possible(gpu: &Gpu, Tunable { spec, stored }: Tunable, method: Method) -> bool {
+    let Matmul { m, layout, .. } = spec;
     match method {
         // made for the rows of b, and for so many rows of a
         Method::OneRow => layout == Layout::Nt && m == 1,
         Method::FewRows4 | Method::FewRows8 | Method::FewRows16 => layout == Layout::Nt && (2..=64).contains(&m),
         // made for one row of tiles
         Method::CooperativeLow if m > method.tile(gpu.matrix_side()).0 => false,
-        _ => !method.cooperates() || whole_eights(spec) && matrices(gpu).is_some(),
+        Method::CooperativeRounded if !rounds(gpu, &spec, stored) => false,
+        _ => !method.cooperates() || whole_eights(&spec) && matrices(gpu).is_some(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::choices::chosen;
 use super::methods::{BUSY, Method, method, slices, whole_eights};
-use super::{Layout, Matmul, OP};
+use super::{Layout, Matmul, OP, rounded};
 use crate::buffer::{ALIGNMENT, Buffer, Dtype};
 use crate::device::{Device, Gpu, Matrices};
 use crate::error::{Error, Result};
@@ -54,18 +54,25 @@ fn whole(
     method: Method,
     accumulate: bool,
 ) -> Result<()> {
-    let Matmul { batch, m, n, k, .. } = *spec;
-    let product = Product { gpu, a, b, c, offset, spec, method, limit: gpu.max_binding() };
-    product.run(&Piece { batch: 0..batch, m: 0..m, n: 0..n, k: 0..k, accumulate })
+    let run = |a, b, spec: &Matmul| {
+        let Matmul { batch, m, n, k, .. } = *spec;
+        let product = Product { gpu, a, b, c, offset, spec, method, limit: gpu.max_binding() };
+        product.run(&Piece { batch: 0..batch, m: 0..m, n: 0..n, k: 0..k, accumulate })
+    };
+    if method != Method::CooperativeRounded {
+        return run(a, b, spec);
+    }
+    let [a, b] = rounded::operands(gpu, a, b, spec)?;
+    run(&a, &b, &Matmul { layout: Layout::Tn, ..*spec })
 }
 
 /// The method that was measured to be best for an operand b of this dtype, or else the one the rule takes.
 fn best_method(gpu: &Gpu, spec: &Matmul, b: Dtype) -> Method {
-    chosen(gpu, spec, b).unwrap_or_else(|| by_rule(gpu, spec))
+    chosen(gpu, spec, b).unwrap_or_else(|| by_rule(gpu, spec, b))
 }
 
-/// The method for these sizes, matrix units considered.
-pub(super) fn by_rule(gpu: &Gpu, spec: &Matmul) -> Method {
+/// The method for these sizes and an operand b of this dtype, matrix units considered.
+pub(super) fn by_rule(gpu: &Gpu, spec: &Matmul, b: Dtype) -> Method {
     let Matmul { batch, m, n, .. } = *spec;
     let plain = method(spec, gpu.small_simd());
     // few rows wait for memory, not for products
@@ -73,6 +80,9 @@ pub(super) fn by_rule(gpu: &Gpu, spec: &Matmul) -> Method {
         return plain;
     }
     let Some(matrices) = matrices(gpu) else { return plain };
+    if rounded::pays(spec) && rounds(gpu, spec, b) {
+        return Method::CooperativeRounded;
+    }
     let side = matrices.side as usize;
     if batch == 1 && m <= Method::CooperativeLow.tile(side).0 {
         return Method::CooperativeLow;
@@ -86,10 +96,16 @@ pub(super) fn by_rule(gpu: &Gpu, spec: &Matmul) -> Method {
 
 /// The matrix units, if they compute products right.
 pub(super) fn matrices(gpu: &Gpu) -> Option<Matrices> {
-    gpu.matrices_for(OP, |_| matrices_work(gpu))
+    gpu.matrices_for(OP, |_| matrices_work(gpu, &KINDS, &ON_MATRICES))
 }
 
-/// How operands b may lie, and in what.
+/// Whether operands can be rounded in memory, an operand b of this dtype, and such products are right.
+pub(super) fn rounds(gpu: &Gpu, spec: &Matmul, b: Dtype) -> bool {
+    let work = |_| matrices_work(gpu, &KINDS[..3], &[Method::CooperativeRounded]);
+    rounded::possible(spec, b, gpu.max_binding()) && gpu.matrices_for("matmul of rounded operands", work).is_some()
+}
+
+/// How operands b may lie, and in what; those that can be rounded first.
 const KINDS: [(Layout, Dtype); 5] = [
     (Layout::Nn, Dtype::F32),
     (Layout::Nt, Dtype::F32),
@@ -97,13 +113,14 @@ const KINDS: [(Layout, Dtype); 5] = [
     (Layout::Nt, Dtype::F16),
     (Layout::Nt, Dtype::Bf16),
 ];
+/// Those that take all of them.
 const ON_MATRICES: [Method; 3] = [Method::Cooperative4, Method::Cooperative8, Method::CooperativeLow];
 
 /// Whether matrix units agree with the plain kernels on products of small integers, which are exact in both.
-fn matrices_work(gpu: &Gpu) -> bool {
+fn matrices_work(gpu: &Gpu, kinds: &[(Layout, Dtype)], methods: &[Method]) -> bool {
     let device = Device::Gpu(gpu.clone());
     let integers = |n: usize, step: usize| (0..n).map(|i| (i * step % 17) as f32 - 8.0).collect::<Vec<f32>>();
-    let agrees = |(layout, stored): (Layout, Dtype)| -> Result<bool> {
+    let agrees = |&(layout, stored): &(Layout, Dtype)| -> Result<bool> {
         let (m, n, k) = (40, 72, 48);
         let spec = Matmul::one(layout, m, n, k);
         let (a, b) =
@@ -114,9 +131,9 @@ fn matrices_work(gpu: &Gpu) -> bool {
             c.to_vec::<f32>()
         };
         let expected = by(Method::Tiled64)?;
-        ON_MATRICES.into_iter().try_fold(true, |all, method| Ok(all && expected == by(method)?))
+        methods.iter().try_fold(true, |all, &method| Ok(all && expected == by(method)?))
     };
-    KINDS.into_iter().all(|kind| agrees(kind).unwrap_or(false))
+    kinds.iter().all(|kind| agrees(kind).unwrap_or(false))
 }
 
 /// A single product whose sums are made in slices of `length` terms, which are then added up in order.
@@ -239,7 +256,9 @@ impl Product<'_> {
         }
         let (mut first, mut second) = (piece.clone(), piece.clone());
         let halve = |first: &mut Range<usize>, second: &mut Range<usize>| {
-            let middle = first.start + first.len() / 2;
+            // whole eights, as matrix units load them
+            let half = first.len() / 2;
+            let middle = first.start + if half < 8 { half } else { half / 8 * 8 };
             (first.end, second.start) = (middle, middle);
         };
         if piece.batch.len() > 1 {
@@ -387,7 +406,36 @@ mod tests {
                 }
             }
         }
-        assert!(matrices_work(&gpu));
+        assert!(matrices(&gpu).is_some());
+    }
+
+    /// In every layout, at edges of tiles, behind the start of c, for views and with accumulation.
+    #[test]
+    fn operands_rounded_in_memory_give_the_same() {
+        let Some((device, gpu)) = gpu_with_matrices("matmul of rounded operands") else { return };
+        for (layout, [m, n, k]) in Layout::ALL.into_iter().zip([[136, 72, 40], [40, 264, 136], [200, 16, 80]]) {
+            let spec = Matmul::one(layout, m, n, k);
+            let (a, b) = operands(&spec);
+            let upload = |x: &[f64]| {
+                let padded: Vec<f32> = [7.0; 3].into_iter().chain(x.iter().map(|&x| x as f32)).collect();
+                Buffer::from_slice(&device, &padded).unwrap().view(3..x.len() + 3)
+            };
+            let round = |x: &[f64]| x.iter().map(|&x| half::f16::from_f64(x).to_f64()).collect::<Vec<_>>();
+            let expected = plain(&round(&a), &round(&b), &spec);
+            let (a, b) = (upload(&a), upload(&b));
+            let c = Buffer::from_slice(&device, &vec![1.0f32; expected.len() + 5]).unwrap();
+            for accumulate in [false, true] {
+                assert!(rounds(&gpu, &spec, Dtype::F32));
+                whole(&gpu, [&a, &b, &c], 5, &spec, Method::CooperativeRounded, accumulate).unwrap();
+                let found = c.to_vec::<f32>().unwrap();
+                assert_eq!(found[..5], [1.0; 5]);
+                for (i, (found, expected)) in found[5..].iter().zip(&expected).enumerate() {
+                    let expected = if accumulate { 2.0 * expected } else { *expected };
+                    let error = (*found as f64 - expected).abs();
+                    assert!(error < 4e-5, "{spec:?} [{i}]: {found} for {expected}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -67,18 +67,24 @@ const LOW: &str = "const SUBGROUPS_DOWN: u32 = 1u;\nconst SUBGROUPS_ACROSS: u32 
     const ACROSS: u32 = 1u;\nconst STEP: u32 = 64u;\n";
 
 /// The texts of the methods on matrix units, in their order, for an operand b that is staged by these texts.
-const fn cooperative(b: [&'static str; 2]) -> [[&'static str; 7]; 3] {
+const fn cooperative(b: [&'static str; 2]) -> [[&'static str; 8]; 3] {
+    const A: &str = "alias EightOfA = mat2x4<f32>;\n";
     let [b0, b1] = b;
     [
-        [MATRICES, GRID, PRODUCT, b0, b1, OF_4, COOPERATIVE],
-        [MATRICES, GRID, PRODUCT, b0, b1, OF_8, COOPERATIVE],
-        [MATRICES, GRID, PRODUCT, b0, b1, LOW, COOPERATIVE],
+        [MATRICES, GRID, PRODUCT, A, b0, b1, OF_4, COOPERATIVE],
+        [MATRICES, GRID, PRODUCT, A, b0, b1, OF_8, COOPERATIVE],
+        [MATRICES, GRID, PRODUCT, A, b0, b1, LOW, COOPERATIVE],
     ]
 }
+const EIGHTS: &str = include_str!("../../../shaders/common/eights.wgsl");
 const HALF_EIGHTS: &str = include_str!("../../../shaders/common/eights_half.wgsl");
-const EIGHTS_OF_F32: &[[&str; 7]; 3] = &cooperative(["", include_str!("../../../shaders/common/eights_f32.wgsl")]);
-const EIGHTS_OF_F16: &[[&str; 7]; 3] = &cooperative([F16, HALF_EIGHTS]);
-const EIGHTS_OF_BF16: &[[&str; 7]; 3] = &cooperative([BF16, HALF_EIGHTS]);
+const EIGHTS_OF_F32: &[[&str; 8]; 3] = &cooperative(["alias EightOfB = mat2x4<f32>;\n", EIGHTS]);
+const EIGHTS_OF_F16: &[[&str; 8]; 3] = &cooperative([F16, HALF_EIGHTS]);
+const EIGHTS_OF_BF16: &[[&str; 8]; 3] = &cooperative([BF16, HALF_EIGHTS]);
+const ROUNDED: &[&str] = {
+    const OPERANDS: &str = "alias EightOfA = mat2x4<f16>;\nalias EightOfB = mat2x4<f16>;\n";
+    &[MATRICES, GRID, PRODUCT, OPERANDS, EIGHTS, OF_4, COOPERATIVE]
+};
 
 /// The ways to compute a product on a GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,10 +111,12 @@ pub(super) enum Method {
     Cooperative8,
     /// On matrix units, 4 x 4 matrices of c per workgroup of 4 subgroups: for a single row of tiles as low as these.
     CooperativeLow,
+    /// As [`Method::Cooperative4`], of operands that are rounded to f16 in memory first: for large products.
+    CooperativeRounded,
 }
 
 /// All, in their order.
-pub(super) const METHODS: [Method; 11] = [
+pub(super) const METHODS: [Method; 12] = [
     Method::Tiled128,
     Method::Tiled64,
     Method::Direct,
@@ -120,12 +128,13 @@ pub(super) const METHODS: [Method; 11] = [
     Method::Cooperative4,
     Method::Cooperative8,
     Method::CooperativeLow,
+    Method::CooperativeRounded,
 ];
 
 impl Method {
     /// Its name, the middle of that of its kernels.
     pub(super) fn name(self) -> &'static str {
-        KERNELS[self as usize][0][0].name.split('.').nth(1).expect("invariant: matmul.METHOD.layout")
+        self.kernel(Layout::Tn, Dtype::F32, false).name.split('.').nth(1).expect("invariant: matmul.METHOD.layout")
     }
 
     /// Rows and columns of c per workgroup, where matrices have `side`.
@@ -139,7 +148,7 @@ impl Method {
             Method::FewRows4 => (4, 4),
             Method::FewRows8 => (8, 4),
             Method::FewRows16 => (16, 4),
-            Method::Cooperative4 | Method::Cooperative8 => (8 * side, 8 * side),
+            Method::Cooperative4 | Method::Cooperative8 | Method::CooperativeRounded => (8 * side, 8 * side),
             Method::CooperativeLow => (4 * side, 4 * side),
         }
     }
@@ -147,6 +156,7 @@ impl Method {
     /// Its kernel for operands b of this dtype, those of two bytes in rows ([`Layout::Nt`]), and for sums that are added to c.
     pub(super) fn kernel(self, layout: Layout, b: Dtype, accumulate: bool) -> &'static Kernel {
         let kernels = match b {
+            _ if self == Method::CooperativeRounded => &OF_ROUNDED,
             Dtype::F16 => &HALVES[self as usize][0],
             Dtype::Bf16 => &HALVES[self as usize][1],
             _ => &KERNELS[self as usize][layout as usize],
@@ -156,7 +166,8 @@ impl Method {
 
     /// True if it works on matrix units.
     pub(super) fn cooperates(self) -> bool {
-        matches!(self, Method::Cooperative4 | Method::Cooperative8 | Method::CooperativeLow)
+        use Method::{Cooperative4, Cooperative8, CooperativeLow, CooperativeRounded};
+        matches!(self, Cooperative4 | Cooperative8 | CooperativeLow | CooperativeRounded)
     }
 
     /// True if it reads b in whole packs of four where it has two bytes an element.
@@ -281,6 +292,9 @@ pub(crate) static KERNELS: [[[Kernel; 2]; 3]; 11] = [
     layouts!("cooperative_8", "cooperative", &EIGHTS_OF_F32[1]),
     layouts!("cooperative_low", "cooperative", &EIGHTS_OF_F32[2]),
 ];
+
+/// For operands that were rounded, whose sums run down columns: without and with accumulation.
+pub(crate) static OF_ROUNDED: [Kernel; 2] = pair!(ROUNDED, "cooperative_rounded", "tn", "cooperative", TN);
 
 /// The kernels of a method for the rows of f16 and of bf16.
 macro_rules! halves {

@@ -2,7 +2,7 @@
 //!
 //! - the CPU twin (`cpu.rs`), and its way with few rows (`thin.rs`)
 //! - the GPU's kernels and the choice between them (`methods.rs`), their launches in pieces (`gpu.rs`), and a few rows,
-//!   normalised, with several matrices in one launch (`few.rs`)
+//!   normalised, with several matrices in one launch (`few.rs`); operands rounded to f16 in memory (`rounded.rs`)
 //! - measured choices between those kernels (`choices.rs`)
 
 mod choices;
@@ -10,11 +10,13 @@ mod cpu;
 mod few;
 mod gpu;
 mod methods;
+mod rounded;
 mod thin;
 
 pub use choices::{Tunable, Way, use_choices};
 pub(crate) use few::{EACH, SWIGLU};
-pub(crate) use methods::{HALVES, KERNELS};
+pub(crate) use methods::{HALVES, KERNELS, OF_ROUNDED};
+pub(crate) use rounded::ROUND;
 
 use crate::buffer::{Buffer, Dtype, Element, Float};
 use crate::device::{Device, Gpu};
