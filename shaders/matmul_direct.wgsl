@@ -9,7 +9,7 @@ const COLUMNS: u32 = VECTORS / LANES;
 @compute @workgroup_size(LANES)
 fn direct(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
           @builtin(local_invocation_index) lane: u32) {
-    let at = place(group_index(group, groups), ROWS, 4u * COLUMNS * LANES);
+    let at = place(group_index(group, groups), ROWS, 4u * VECTORS);
     if (!at.inside) { return; }
     let a_row = select(p.lda, 1u, A_ROWS_ARE_K);
     let a_step = select(1u, p.lda, A_ROWS_ARE_K);

@@ -1,4 +1,4 @@
-// Values that every lane of a workgroup of LANES needs, one from each of LANES rows of an array `a`:
+// Values that every lane of a workgroup of LANES, eight at most, needs, one from each of LANES rows of an array `a`:
 //   own(i)         what a lane contributes of its own row, the one with its number; i is where that lies
 //   of_row_E(x, i) the value of row E for all lanes, from what each of them contributed; i is where it lies
 // Every lane must call them, in uniform control flow. Adapters with small vectors load one lane at a time, also where all lanes

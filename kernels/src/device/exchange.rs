@@ -4,7 +4,7 @@
 use crate::REDUCE_WIDTH;
 
 /// The declarations of workgroup reductions. A kernel that lists this text gets the functions that suit its adapter.
-pub const REDUCE: &str = include_str!("../../../shaders/common/reduce.wgsl");
+pub(crate) const REDUCE: &str = include_str!("../../../shaders/common/reduce.wgsl");
 /// The declarations of values that all of a workgroup need, in the same way.
 pub(crate) const ROW_VALUES: &str = include_str!("../../../shaders/common/row_values.wgsl");
 
@@ -20,7 +20,7 @@ pub enum Exchange {
     Memory,
     /// By subgroups, whose results meet in workgroup memory.
     Subgroups,
-    /// The small workgroups of adapters with small vectors are one subgroup each.
+    /// On adapters with small vectors: workgroups of up to eight, the small `REDUCE_WIDTH`, are one subgroup each.
     OneSubgroup,
 }
 

@@ -24,8 +24,8 @@ mod unroll;
 mod widths;
 
 pub(crate) use choices::{Choices, Key};
-pub(crate) use exchange::ROW_VALUES;
-pub use exchange::{Exchange, REDUCE};
+pub use exchange::Exchange;
+pub(crate) use exchange::{REDUCE, ROW_VALUES};
 pub use gpu::{AdapterSummary, Counters, Gpu, GpuOptions, Precision, Tuning, adapters};
 pub use matrices::{MATRICES, Matrices};
 pub(crate) use memory::GpuMemory;

@@ -1,8 +1,9 @@
 //! The ways of a product on a GPU, and choices between them that were measured (`bench/tune.rs`), asked before the rule in
-//! `gpu.rs`.
+//! `rule.rs`.
 
-use super::gpu::{by_method, by_rule, matrices, rounds};
-use super::methods::{METHODS, Method, whole_eights};
+use super::gpu::by_method;
+use super::methods::{METHODS, Method};
+use super::rule::{by_rule, matrices, rounds, whole_eights};
 use super::{Layout, Matmul, check};
 use crate::buffer::{Buffer, Dtype};
 use crate::device::{Choices, Gpu, Key};

@@ -1,6 +1,7 @@
 //! A few rows, normalised, with several matrices in one launch of a GPU: the projections of a decoding step.
 
-use super::methods::{Method, method, with_several};
+use super::methods::{Method, with_several};
+use super::rule::method;
 use super::{Layout, Matmul, Norm, OP};
 use crate::buffer::{ALIGNMENT, Buffer, Dtype};
 use crate::device::{Access, Gpu, Kernel};

@@ -1,12 +1,11 @@
 //! Products on a GPU, in pieces that fit its bindings.
 
-use super::choices::chosen;
-use super::methods::{BUSY, Method, method, slices, whole_eights};
+use super::methods::Method;
+use super::rule::{best_method, slices};
 use super::{Layout, Matmul, OP, rounded};
 use crate::buffer::{ALIGNMENT, Buffer, Dtype};
-use crate::device::{Device, Gpu, Matrices};
+use crate::device::Gpu;
 use crate::error::{Error, Result};
-use crate::narrow::narrowed;
 use crate::reduce;
 use std::ops::Range;
 
@@ -46,7 +45,8 @@ fn slice_length(gpu: &Gpu, spec: &Matmul, method: Method) -> Option<usize> {
     (slices > 1).then(|| spec.k.div_ceil(slices).next_multiple_of(32))
 }
 
-fn whole(
+/// `op(a) op(b)` by this method to c from element `offset` on.
+pub(super) fn whole(
     gpu: &Gpu,
     [a, b, c]: [&Buffer; 3],
     offset: usize,
@@ -64,76 +64,6 @@ fn whole(
     }
     let [a, b] = rounded::operands(gpu, a, b, spec)?;
     run(&a, &b, &Matmul { layout: Layout::Tn, ..*spec })
-}
-
-/// The method that was measured to be best for an operand b of this dtype, or else the one the rule takes.
-fn best_method(gpu: &Gpu, spec: &Matmul, b: Dtype) -> Method {
-    chosen(gpu, spec, b).unwrap_or_else(|| by_rule(gpu, spec, b))
-}
-
-/// The method for these sizes and an operand b of this dtype, matrix units considered.
-pub(super) fn by_rule(gpu: &Gpu, spec: &Matmul, b: Dtype) -> Method {
-    let Matmul { batch, m, n, .. } = *spec;
-    let plain = method(spec, gpu.small_simd());
-    // few rows wait for memory, not for products
-    if plain.reads_packs() || !whole_eights(spec) {
-        return plain;
-    }
-    let Some(matrices) = matrices(gpu) else { return plain };
-    if rounded::pays(spec) && rounds(gpu, spec, b) {
-        return Method::CooperativeRounded;
-    }
-    let side = matrices.side as usize;
-    if batch == 1 && m <= Method::CooperativeLow.tile(side).0 {
-        return Method::CooperativeLow;
-    }
-    let (rows, cols) = Method::Cooperative4.tile(side);
-    match batch * m.div_ceil(rows) * n.div_ceil(cols) >= 4 * BUSY {
-        true => Method::Cooperative4,
-        false => Method::Cooperative8,
-    }
-}
-
-/// The matrix units, if they compute products right.
-pub(super) fn matrices(gpu: &Gpu) -> Option<Matrices> {
-    gpu.matrices_for(OP, |_| matrices_work(gpu, &KINDS, &ON_MATRICES))
-}
-
-/// Whether operands can be rounded in memory, an operand b of this dtype, and such products are right.
-pub(super) fn rounds(gpu: &Gpu, spec: &Matmul, b: Dtype) -> bool {
-    let work = |_| matrices_work(gpu, &KINDS[..3], &[Method::CooperativeRounded]);
-    rounded::possible(spec, b, gpu.max_binding()) && gpu.matrices_for("matmul of rounded operands", work).is_some()
-}
-
-/// How operands b may lie, and in what; those that can be rounded first.
-const KINDS: [(Layout, Dtype); 5] = [
-    (Layout::Nn, Dtype::F32),
-    (Layout::Nt, Dtype::F32),
-    (Layout::Tn, Dtype::F32),
-    (Layout::Nt, Dtype::F16),
-    (Layout::Nt, Dtype::Bf16),
-];
-/// Those that take all of them.
-const ON_MATRICES: [Method; 3] = [Method::Cooperative4, Method::Cooperative8, Method::CooperativeLow];
-
-/// Whether matrix units agree with the plain kernels on products of small integers, which are exact in both.
-fn matrices_work(gpu: &Gpu, kinds: &[(Layout, Dtype)], methods: &[Method]) -> bool {
-    let device = Device::Gpu(gpu.clone());
-    let integers = |n: usize, step: usize| (0..n).map(|i| (i * step % 17) as f32 - 8.0).collect::<Vec<f32>>();
-    let agrees = |&(layout, stored): &(Layout, Dtype)| -> Result<bool> {
-        let (m, n, k) = (40, 72, 48);
-        let spec = Matmul::one(layout, m, n, k);
-        let (a, b) =
-            (Buffer::from_slice(&device, &integers(m * k, 5))?, narrowed(&device, &integers(k * n, 7), stored)?);
-        let by = |method| {
-            let c = Buffer::zeros(&device, OP, Dtype::F32, m * n)?;
-            whole(gpu, [&a, &b, &c], 0, &spec, method, false)?;
-            c.to_vec::<f32>()
-        };
-        let expected = by(Method::Tiled64)?;
-        methods.iter().try_fold(true, |all, &method| Ok(all && expected == by(method)?))
-    };
-    kinds.iter().all(|kind| agrees(kind).unwrap_or(false))
 }
 
 /// A single product whose sums are made in slices of `length` terms, which are then added up in order.
@@ -256,9 +186,7 @@ impl Product<'_> {
         }
         let (mut first, mut second) = (piece.clone(), piece.clone());
         let halve = |first: &mut Range<usize>, second: &mut Range<usize>| {
-            // whole eights, as matrix units load them
-            let half = first.len() / 2;
-            let middle = first.start + if half < 8 { half } else { half / 8 * 8 };
+            let middle = first.start + first.len() / 2;
             (first.end, second.start) = (middle, middle);
         };
         if piece.batch.len() > 1 {
@@ -324,6 +252,8 @@ mod tests {
     use super::super::tests::{operands, plain};
     use super::*;
     use crate::check::{gpu, gpu_with_matrices};
+    use crate::matmul::rule::{KINDS, ON_MATRICES, matrices, rounds};
+    use crate::narrow::narrowed;
 
     use Method::*;
     const METHODS: [Method; 8] = [Tiled128, Tiled64, Direct, DirectFew, OneRow, FewRows4, FewRows8, FewRows16];

@@ -1,8 +1,8 @@
-//! The ways to compute a product on a GPU, and which suits.
+//! The ways to compute a product on a GPU, and their kernels.
 
+use super::Layout;
 use super::gpu::Params;
-use super::{Layout, Matmul};
-use crate::buffer::{ALIGNMENT, Dtype};
+use crate::buffer::Dtype;
 use crate::device::{Access, Constant, Kernel, MATRICES, ROW_VALUES};
 use crate::narrow::{BF16, F16};
 
@@ -176,54 +176,6 @@ impl Method {
     }
 }
 
-/// Workgroups that keep a large GPU busy: with fewer large tiles than this, smaller ones are faster.
-pub(super) const BUSY: usize = 128;
-/// Rows up to which tiles of 64 rows would be half empty.
-const HALF: usize = 32;
-/// Products of a slice of a sum at least; half as many in a single row of tiles.
-const SLICE: usize = 256;
-
-/// The method in f32.
-pub(super) fn method(spec: &Matmul, small_simd: bool) -> Method {
-    let Matmul { batch, m, n, layout, .. } = *spec;
-    if small_simd {
-        if m <= Method::Direct.tile(16).0 / 2 { Method::DirectFew } else { Method::Direct }
-    } else if layout == Layout::Nt && m <= HALF {
-        match m {
-            ..=1 => Method::OneRow,
-            2..=4 => Method::FewRows4,
-            5..=8 => Method::FewRows8,
-            _ => Method::FewRows16,
-        }
-    } else if m > 64 && n > 64 && batch * m.div_ceil(128) * n.div_ceil(128) >= BUSY {
-        Method::Tiled128
-    } else {
-        Method::Tiled64
-    }
-}
-
-/// True if all rows of a and b start at multiples of eight elements.
-pub(super) fn whole_eights(spec: &Matmul) -> bool {
-    let Matmul { m, n, k, layout, .. } = *spec;
-    let (a_row, b_row) = (if layout == Layout::Tn { m } else { k }, if layout == Layout::Nt { k } else { n });
-    a_row % 8 == 0 && b_row % 8 == 0
-}
-
-/// In how many slices the sums of a product with few results are made side by side, as those of weight gradients are.
-pub(super) fn slices(spec: &Matmul, method: Method, limit: u64) -> usize {
-    let Matmul { batch, m, n, k, .. } = *spec;
-    let (rows, cols) = method.tile(16);
-    let tiles = m.div_ceil(rows) * n.div_ceil(cols);
-    if batch != 1 || tiles == 0 || !matches!(method, Method::Tiled64 | Method::Cooperative8 | Method::CooperativeLow) {
-        return 1;
-    }
-    // one row of tiles is the product of a decoding step, which waits for memory: shorter slices wait side by side
-    let (groups, shortest) = if m <= 64 { (4 * BUSY, SLICE / 2) } else { (2 * BUSY, SLICE) };
-    let slices = (groups / tiles).min(k / shortest);
-    let longest = (m * k).max(k * n).max(slices * m * n);
-    if (longest * 4) as u64 + ALIGNMENT > limit { 1 } else { slices.max(1) }
-}
-
 /// Of a layout, without and with accumulation.
 type Constants = [[Constant; 3]; 2];
 
@@ -320,25 +272,3 @@ pub(crate) static HALVES: [[[Kernel; 2]; 2]; 11] = [
     halves!("cooperative_8", "cooperative", [EIGHTS_OF_F16, EIGHTS_OF_BF16], 1),
     halves!("cooperative_low", "cooperative", [EIGHTS_OF_F16, EIGHTS_OF_BF16], 2),
 ];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn few_results_of_long_sums_are_sliced_and_nothing_else_is() {
-        let one = |m, n, k| Matmul::one(Layout::Tn, m, n, k);
-        let slices = |spec: &Matmul, small, limit| slices(spec, method(spec, small), limit);
-        assert_eq!(slices(&one(256, 768, 2048), false, 1 << 30), 5);
-        assert_eq!(slices(&one(256, 256, 1 << 20), false, 1 << 31), 16);
-        assert_eq!(slices(&one(4096, 4096, 2048), false, 1 << 31), 1);
-        assert_eq!(slices(&one(256, 256, 256), false, 1 << 30), 1);
-        assert_eq!(slices(&one(256, 768, 2048), true, 1 << 30), 1);
-        // one row of tiles
-        assert_eq!(slices(&Matmul::one(Layout::Nt, 64, 3072, 1024), false, 1 << 30), 8);
-        assert_eq!(slices(&Matmul::one(Layout::Nt, 64, 6144, 2048), false, 1 << 30), 5);
-        assert_eq!(slices(&Matmul::one(Layout::Nt, 64, 151_936, 1024), false, 1 << 30), 1);
-        // an operand past the binding limit is split instead
-        assert_eq!(slices(&one(256, 768, 2048), false, 1 << 20), 1);
-    }
-}

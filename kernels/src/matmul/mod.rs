@@ -1,9 +1,9 @@
 //! Matrix products: plain, with either operand transposed, batched, into a part of a larger matrix.
 //!
 //! - the CPU twin (`cpu.rs`), and its way with few rows (`thin.rs`)
-//! - the GPU's kernels and the choice between them (`methods.rs`), their launches in pieces (`gpu.rs`), and a few rows,
-//!   normalised, with several matrices in one launch (`few.rs`); operands rounded to f16 in memory (`rounded.rs`)
-//! - measured choices between those kernels (`choices.rs`)
+//! - the GPU's kernels (`methods.rs`), their launches in pieces (`gpu.rs`), and a few rows, normalised, with several matrices in
+//!   one launch (`few.rs`); operands rounded to f16 in memory (`rounded.rs`)
+//! - which of those kernels, by a rule (`rule.rs`) unless it was measured (`choices.rs`)
 
 mod choices;
 mod cpu;
@@ -11,6 +11,7 @@ mod few;
 mod gpu;
 mod methods;
 mod rounded;
+mod rule;
 mod thin;
 
 pub use choices::{Tunable, Way, use_choices};

@@ -33,10 +33,11 @@ pub(super) fn pays(&Matmul { m, n, k, .. }: &Matmul) -> bool {
     m * n >= 1024 * (m + n) && m * n * k >= 1 << 34
 }
 
-/// Whether operands b of this dtype can be: rows of results, and of operands, are whole eights, and operands a binding each.
+/// Whether operands b of this dtype can be: rows of results, and of operands, are whole eights, and operands and results a
+/// binding each, so that no piece starts within an eight.
 pub(super) fn possible(&Matmul { batch, m, n, k, .. }: &Matmul, b: Dtype, limit: u64) -> bool {
     let fits = |elements: usize| (elements * 4) as u64 + ALIGNMENT <= limit;
-    batch == 1 && b == Dtype::F32 && m % 8 == 0 && n % 8 == 0 && fits(m * k) && fits(k * n)
+    batch == 1 && b == Dtype::F32 && m % 8 == 0 && n % 8 == 0 && [m * k, k * n, m * n].into_iter().all(fits)
 }
 
 /// The operands a (k, m) and b (k, n) in f16: those of [`Layout::Tn`].
