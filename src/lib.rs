@@ -9,6 +9,8 @@ pub mod files;
 
 pub mod console;
 
+pub mod gpu_cache;
+
 pub mod tensor;
 
 pub mod autograd;

@@ -49,7 +49,7 @@ pub fn bench_kernels(device: &Device, bench: &KernelBench, mut line: impl FnMut(
         let floor = case.work.floor(&ceilings);
         if floor > bench.budget || case.memory > bench.memory {
             let reason = match floor > bench.budget {
-                true => format!("{floor:.0} s at the ceiling, --seconds is {}", bench.budget),
+                true => format!("{floor:.1} s at the ceiling, --seconds is {}", bench.budget),
                 false => format!("{} MiB, --memory is {} MiB", case.memory >> 20, bench.memory >> 20),
             };
             line(&format!("{:<52} left out: {reason}", case.name));

@@ -1,13 +1,11 @@
 //! How fast this program is on a device: its kernels one by one, and a whole model in training and sampling. And which way of a
-//! product is the fastest there, measured once and kept on disk.
+//! product is the fastest there.
 
-mod choices;
 mod kernels;
 mod model;
 mod preset;
 mod tune;
 
-pub use choices::{directory as choices_directory, load as load_choices, save as save_choices};
 pub use kernels::{KernelBench, KernelReport, bench_kernels};
 pub use model::{ModelBench, ModelReport, bench_model};
 pub use preset::Preset;

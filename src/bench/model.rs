@@ -38,7 +38,7 @@ pub struct ModelReport {
     pub peak_bytes: u64,
     /// GPU dispatches of a training step.
     pub dispatches_per_step: u64,
-    /// Host time of a training step over its dispatches, on both threads that record and encode them and without waiting for
+    /// Median host time of a training step over its dispatches, on both threads that record and encode them and without waiting for
     /// the GPU; none on the CPU.
     pub cpu_us_per_dispatch: Option<f64>,
 }
@@ -113,7 +113,7 @@ fn train(model: &mut Qwen3, load: Load) -> Result<Training> {
         .collect();
     let batch = Batch::pack(&examples)?;
     let before = device.counters();
-    let (mut host, mut first) = (0.0, None);
+    let (mut host, mut first) = (vec![], None);
     let seconds = median(|| {
         let (start, before) = (Instant::now(), device.counters());
         let (_, mut gradients) = loss_and_gradients(model, &batch, None, optimizer.loss_scale().factor())?;
@@ -121,12 +121,12 @@ fn train(model: &mut Qwen3, load: Load) -> Result<Training> {
         drop(gradients);
         device.synchronize()?;
         let (elapsed, after) = (start.elapsed(), device.counters());
-        host = (elapsed - (after.waited - before.waited) + (after.encoding - before.encoding)).as_secs_f64();
+        host.push((elapsed - (after.waited - before.waited) + (after.encoding - before.encoding)).as_secs_f64());
         first.get_or_insert(start.elapsed().as_secs_f64());
         Ok(())
     })?;
     let dispatches = (device.counters().dispatches - before.dispatches) / (WARM_UP + STEPS) as u64;
-    let cpu_us_per_dispatch = (dispatches > 0).then(|| host * 1e6 / dispatches as f64);
+    let cpu_us_per_dispatch = (dispatches > 0).then(|| middle(host.split_off(WARM_UP)) * 1e6 / dispatches as f64);
     Ok(Training { first: first.expect("invariant: steps were run"), seconds, dispatches, cpu_us_per_dispatch })
 }
 
@@ -148,8 +148,12 @@ fn median(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
             times.push(start.elapsed().as_secs_f64());
         }
     }
+    Ok(middle(times))
+}
+
+fn middle(mut times: Vec<f64>) -> f64 {
     times.sort_by(f64::total_cmp);
-    Ok(times[STEPS / 2])
+    times[times.len() / 2]
 }
 
 impl ModelReport {

@@ -1,8 +1,8 @@
 //! Arguments exactly as typed.
 
 use super::{bench, demo, devices, generate, logits, run, tokenize, tune};
-use crate::bench::{choices_directory, load_choices};
 use crate::error::{Error, Result};
+use crate::gpu_cache;
 use crate::pipeline::Stage;
 use clap::{Parser, Subcommand};
 use gr2_kernels::{Device, Dtype, GpuOptions, Precision};
@@ -107,14 +107,14 @@ impl DeviceArgs {
     /// The device, with what `gr2 tune` has found for it.
     pub(super) fn open(&self) -> Result<Device> {
         let device = self.open_untuned()?;
-        if let (Device::Gpu(gpu), Some(directory)) = (&device, choices_directory()) {
-            let count = load_choices(&directory, gpu);
+        if let (Device::Gpu(gpu), Some(directory)) = (&device, gpu_cache::directory()) {
+            let count = gpu_cache::load_choices(&directory, gpu);
             tracing::debug!("{device}: {count} measured choices from {}", directory.display());
         }
         Ok(device)
     }
 
-    /// The device as it comes.
+    /// The device as it comes, with what its driver has compiled.
     pub(super) fn open_untuned(&self) -> Result<Device> {
         let name = self.device.as_str();
         let number = name.strip_prefix("gpu:").is_some_and(|n| n.parse::<usize>().is_ok());
@@ -135,6 +135,9 @@ impl DeviceArgs {
                 problem,
                 hint: Some("name a GPU with --device, or leave --precision out".into()),
             });
+        }
+        if let (Device::Gpu(gpu), Some(directory)) = (&device, gpu_cache::directory()) {
+            gpu_cache::keep_pipelines(&directory, gpu);
         }
         Ok(device)
     }

@@ -1,8 +1,9 @@
 //! `gr2 tune`: measures which way of each product is the fastest on a GPU, for later commands to take.
 
 use super::args::{DeviceArgs, WeightsArg};
-use crate::bench::{Preset, Tuning, choices_directory, products, save_choices, tune_products};
+use crate::bench::{Preset, Tuning, products, tune_products};
 use crate::error::{Error, Result};
+use crate::gpu_cache;
 use crate::model::Qwen3Config;
 use gr2_kernels::Device;
 use std::path::PathBuf;
@@ -41,7 +42,7 @@ impl TuneArgs {
                 hint: Some("name a GPU with --device; `gr2 devices` lists them".into()),
             });
         };
-        let Some(directory) = choices_directory() else {
+        let Some(directory) = gpu_cache::directory() else {
             let problem = "tune: there is no cache directory to keep choices in".to_string();
             return Err(Error::Usage { problem, hint: Some("set HOME or XDG_CACHE_HOME".into()) });
         };
@@ -51,7 +52,7 @@ impl TuneArgs {
         };
         let tuning = Tuning { rows: self.rows, weights: self.weights.into(), budget: self.seconds };
         let tuned = tune_products(&gpu, &products(&config, &tuning), tuning.budget, |line| println!("{line}"))?;
-        println!("{}", save_choices(&directory, &gpu, &tuned)?.display());
+        println!("{}", gpu_cache::save_choices(&directory, &gpu, &tuned)?.display());
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use super::exchange::Exchange;
 use super::matrices::Matrices;
 use super::memory::Pool;
 use super::pipeline::Pipelines;
+use super::pipeline_cache::PipelineCache;
 use super::stream::Stream;
 use crate::error::{Error, Result};
 use std::collections::HashMap;
@@ -120,6 +121,8 @@ pub(super) struct Inner {
     pub(super) own_spirv: bool,
     pub(super) timestamps: bool,
     pub(super) choices: OnceLock<Choices>,
+    pub(super) pipeline_cache_key: Option<String>,
+    pub(super) pipeline_cache: OnceLock<PipelineCache>,
     pub(super) pool: Mutex<Pool>,
     pub(super) stream: Mutex<Stream>,
     pub(super) pipelines: Mutex<Pipelines>,
@@ -209,7 +212,7 @@ impl Gpu {
         }
         let optional = match options.plain {
             true => wgpu::Features::empty(),
-            false => wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP,
+            false => wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP | wgpu::Features::PIPELINE_CACHE,
         };
         let matrices = match options.precision {
             Precision::F32 => None,
@@ -259,6 +262,8 @@ impl Gpu {
         };
         let subgroups = features.contains(wgpu::Features::SUBGROUP);
         let smallest_subgroup = subgroups.then(|| adapter.get_info().subgroup_min_size);
+        let caches = features.contains(wgpu::Features::PIPELINE_CACHE);
+        let pipeline_cache_key = caches.then(|| wgpu::util::pipeline_cache_key(&adapter.get_info())).flatten();
         Ok(Gpu(Arc::new(Inner {
             limits: device.limits(),
             checked: options.checked,
@@ -269,6 +274,8 @@ impl Gpu {
             own_spirv: features.contains(wgpu::Features::PASSTHROUGH_SHADERS),
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             choices: OnceLock::new(),
+            pipeline_cache_key,
+            pipeline_cache: OnceLock::new(),
             pool: Mutex::new(pool),
             stream: Mutex::default(),
             pipelines: Mutex::default(),

@@ -5,7 +5,8 @@
 //! - commands: one open compute pass, uploads and downloads in order (`stream.rs`), submitted by a thread of their own
 //!   (`submit.rs`)
 //! - timestamps: GPU time of every dispatch while profiling is on (`timestamps.rs`)
-//! - pipelines: one compilation per kernel, cached bind groups (`pipeline.rs`), their texts: values exchanged as
+//! - pipelines: one compilation per kernel, cached bind groups (`pipeline.rs`), what the driver has compiled
+//!   (`pipeline_cache.rs`), the kernels' texts: values exchanged as
 //!   the adapter allows (`exchange.rs`), matrix units (`matrices.rs`), lines repeated (`unroll.rs`), accesses of one
 //!   element or of four (`widths.rs`); matrix units need SPIR-V of our own on Vulkan (`spirv.rs`)
 
@@ -16,6 +17,7 @@ pub(crate) mod host;
 mod matrices;
 mod memory;
 mod pipeline;
+mod pipeline_cache;
 mod spirv;
 mod stream;
 mod submit;

@@ -152,7 +152,7 @@ impl Gpu {
                 constants: &constants,
                 zero_initialize_workgroup_memory: self.0.checked,
             },
-            cache: None,
+            cache: self.pipeline_cache(),
         });
         Ok(Compiled { pipeline, layout })
     }

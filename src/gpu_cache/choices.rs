@@ -1,11 +1,11 @@
-//! Measured choices on disk: one file for each adapter, driver, version of the kernels and precision, in the user's cache directory.
+//! Measured choices on disk: one file for each adapter, driver, version of the kernels and precision.
 
+use super::hash_of_kernels;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
-use etcetera::BaseStrategy;
 use gr2_kernels::bench::Tuned;
 use gr2_kernels::matmul::{Layout, Matmul, Tunable, use_choices};
-use gr2_kernels::{Dtype, Gpu, kernels};
+use gr2_kernels::{Dtype, Gpu};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -39,21 +39,18 @@ struct Product {
     rule_ms: Option<f64>,
 }
 
+/// Where they are in the cache directory.
+const CHOICES: &str = "tuned";
+
 const STORED: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::Bf16];
 
 impl Key {
     fn of(gpu: &Gpu) -> Key {
-        let mut hash = Sha256::new();
-        for kernel in kernels() {
-            hash.update(kernel.name);
-            kernel.sources.iter().for_each(|text| hash.update(text));
-            hash.update(format!("{:?}", kernel.constants));
-        }
         let summary = gpu.summary();
         Key {
             adapter: format!("{} ({})", summary.name, summary.backend),
             driver: summary.driver.clone(),
-            kernels: short_hash(hash),
+            kernels: short_hash(hash_of_kernels()),
             matrix_units: gpu.mixed(),
         }
     }
@@ -93,33 +90,26 @@ impl Product {
     }
 }
 
-/// Where choices are kept: `gr2/tuned` in the user's cache directory, or none where there is no such directory.
-pub fn directory() -> Option<PathBuf> {
-    Some(etcetera::choose_base_strategy().ok()?.cache_dir().join("gr2").join("tuned"))
-}
-
-/// Adds what was measured of a GPU to its file in `directory`, and returns where that is.
+/// Adds what was measured of a GPU to its file below `directory`, and returns where that is.
 ///
 /// Errors: `Io`.
 pub fn save(directory: &Path, gpu: &Gpu, tuned: &[Tuned]) -> Result<PathBuf> {
     let key = Key::of(gpu);
+    let directory = directory.join(CHOICES);
     let path = directory.join(key.file());
     let mut products: Vec<Product> = tuned.iter().map(Product::of).collect();
     let before = read(&path, &key).map(|saved| saved.products).unwrap_or_default();
     let new = |product: &Product| !products.iter().any(|other| other.tunable() == product.tunable());
     let kept: Vec<Product> = before.into_iter().filter(new).collect();
     products.extend(kept);
-    std::fs::create_dir_all(directory).map_err(Error::io(directory))?;
+    std::fs::create_dir_all(&directory).map_err(Error::io(&directory))?;
     write_atomic(&path, serde_json::to_vec_pretty(&Saved { key, products }).expect("invariant: numbers and strings"))?;
     Ok(path)
 }
 
 /// Gives a GPU the choices that `directory` has for it: how many. A file that cannot be read or is of another key counts as none.
 pub fn load(directory: &Path, gpu: &Gpu) -> usize {
-    // before the kernels are hashed, which every command would wait for
-    if !directory.is_dir() {
-        return 0;
-    }
+    let directory = directory.join(CHOICES);
     let key = Key::of(gpu);
     let Some(saved) = read(&directory.join(key.file()), &key) else { return 0 };
     let choices: Vec<(Tunable, String)> =
