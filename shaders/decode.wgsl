@@ -1,9 +1,9 @@
 // decode: attention of one query per row to one part of its cache, merged with what earlier dispatches left.
-//   q, out (R, H, D)   k, v (tokens, K, D)   lse (R, H)   f32     one workgroup per (row, head)
+//   q, out (R, H, D)   lse (R, H)   f32   k, v (tokens, K, D)   f32 or f16     one workgroup per (row, head)
 //   table  (R, 4) u32: first prompt token, prompt tokens, suffix slot, suffix tokens
 //   part   the prompt (p.part = 0), or the suffix (2), whose slots have p.capacity tokens. The bound keys are tokens
 //          [p.key_lo, p.key_hi); output columns are taken COLUMNS at a time, from p.column on.
-//   uses   common/grid.wgsl, common/reduce.wgsl
+//   uses   common/grid.wgsl, common/reduce.wgsl, common/stored_f32.wgsl or common/stored_f16.wgsl
 struct Params {
     rows: u32, heads: u32, kv_heads: u32, dim: u32,
     part: u32, capacity: u32, key_lo: u32, key_hi: u32,
@@ -15,8 +15,8 @@ const COLUMNS = 512u;
 const LOWEST = -3.0e38;
 
 @group(0) @binding(0) var<storage, read> q: array<f32>;
-@group(0) @binding(1) var<storage, read> k: array<f32>;
-@group(0) @binding(2) var<storage, read> v: array<f32>;
+@group(0) @binding(1) var<storage, read> k: array<Word>;
+@group(0) @binding(2) var<storage, read> v: array<Word>;
 @group(0) @binding(3) var<storage, read> table: array<u32>;
 @group(0) @binding(4) var<storage, read_write> out: array<f32>;
 @group(0) @binding(5) var<storage, read_write> lse: array<f32>;
@@ -50,7 +50,9 @@ fn part(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         if (token < end) {
             let key = (token - p.key_lo) * stride + base;
             score = 0.0;
-            for (var d = 0u; d < p.dim; d++) { score = fma(q[at * p.dim + d], k[key + d], score); }
+            for (var d = 0u; d < p.dim; d++) {
+                score = fma(q[at * p.dim + d], element(k[(key + d) / IN_WORD], key + d), score);
+            }
             score *= p.scale;
         }
         let here = group_max(lane, nan_max(score, largest));
@@ -62,7 +64,8 @@ fn part(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         for (var c = lane; c < columns; c += WG) {
             var sum = sums[c] * rescale;
             for (var j = j0; j < min(j0 + WG, end); j++) {
-                sum = fma(weights[j - j0], v[(j - p.key_lo) * stride + base + p.column + c], sum);
+                let value = (j - p.key_lo) * stride + base + p.column + c;
+                sum = fma(weights[j - j0], element(v[value / IN_WORD], value), sum);
             }
             sums[c] = sum;
         }

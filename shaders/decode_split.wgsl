@@ -1,5 +1,6 @@
 // decode: attention of one query per row, its tokens in parts that run side by side; decode_merge.wgsl joins them.
-//   q       (R, H, D)         keys and values (tokens, K, D)      f32, as vec4: D a multiple of 4 up to 256
+//   q       (R, H, D)         f32, as vec4: D a multiple of 4 up to 256
+//   keys and values (tokens, K, D)      f32 or f16, four at a time
 //   table   u32: per row its first part and how many it has; from p.items on 7 numbers per item: first row, rows, which
 //           part of these rows; first token and tokens in the prompts bound, and in the suffixes
 //   out     (parts, H, D)     attention to the tokens of one part
@@ -7,7 +8,7 @@
 //   an item is a part of one row, or of several that share a prompt. One workgroup per item, key/value head and
 //   p.heads_each of its query heads, which reads keys and values once for its rows x heads = QUERIES queries at most,
 //   TILE tokens at a time: scores with SPREAD lanes to a token, outputs with a lane to 4 columns of a subset of tokens.
-//   uses    common/grid.wgsl; QUERIES is a constant before this text
+//   uses    common/grid.wgsl, common/stored_f32.wgsl or common/stored_f16.wgsl; QUERIES is a constant before this text
 struct Params {
     heads: u32, kv_heads: u32, dim: u32, heads_each: u32,
     items: u32, count: u32, scale: f32,
@@ -31,10 +32,10 @@ const LOADS: u32 = 8u;
 const LOWEST = -3.0e38;
 
 @group(0) @binding(0) var<storage, read> q: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> prompt_k: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> prompt_v: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> suffix_k: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> suffix_v: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> prompt_k: array<Four>;
+@group(0) @binding(2) var<storage, read> prompt_v: array<Four>;
+@group(0) @binding(3) var<storage, read> suffix_k: array<Four>;
+@group(0) @binding(4) var<storage, read> suffix_v: array<Four>;
 @group(0) @binding(5) var<storage, read> table: array<u32>;
 @group(0) @binding(6) var<storage, read_write> out: array<vec4<f32>>;
 @group(0) @binding(7) var<storage, read_write> lse: array<f32>;
@@ -106,14 +107,15 @@ fn split(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) group
         for (var quad = spread; quad < quads; quad += STEPS * SPREAD) {
             // vec4 past the last repeat it, and those of the queries are zero
             let quad{STEPS} = min(quad + {STEPS}u * SPREAD, quads - 1u);
-            var k{TOKENS}_{STEPS} = vec4(0.0);
+            var k{TOKENS}_{STEPS}: Four;
             if (in_prompt) {
                 k{TOKENS}_{STEPS} = prompt_k[key{TOKENS} + quad{STEPS}];
             } else {
                 k{TOKENS}_{STEPS} = suffix_k[key{TOKENS} + quad{STEPS}];
             }
+            let key{TOKENS}_{STEPS} = opened(k{TOKENS}_{STEPS});
             let x{STEPS}_{QUERIES} = queries[{QUERIES}u * QUADS + quad + {STEPS}u * SPREAD];
-            score{TOKENS}_{QUERIES} = add_dot(x{STEPS}_{QUERIES}, k{TOKENS}_{STEPS}, score{TOKENS}_{QUERIES});
+            score{TOKENS}_{QUERIES} = add_dot(x{STEPS}_{QUERIES}, key{TOKENS}_{STEPS}, score{TOKENS}_{QUERIES});
         }
         sums[({QUERIES}u * TILE + slot + {TOKENS}u * SLOTS) * PITCH + spread] = score{TOKENS}_{QUERIES};
         workgroupBarrier();
@@ -149,14 +151,15 @@ fn split(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) group
             for (var j = subset; j < count; j += LOADS * subsets) {
                 let token{LOADS} = min(j + {LOADS}u * subsets, TILE);
                 let value{LOADS} = (first + min(token{LOADS}, count - 1u)) * stride + kv * quads + column;
-                var v{LOADS} = vec4(0.0);
+                var v{LOADS}: Four;
                 if (in_prompt) {
                     v{LOADS} = prompt_v[value{LOADS}];
                 } else {
                     v{LOADS} = suffix_v[value{LOADS}];
                 }
+                let wide{LOADS} = opened(v{LOADS});
                 let w{LOADS}_{QUERIES} = weights[{QUERIES}u * WEIGHTS + token{LOADS}];
-                sum{QUERIES} = fma(vec4(w{LOADS}_{QUERIES}), v{LOADS}, sum{QUERIES});
+                sum{QUERIES} = fma(vec4(w{LOADS}_{QUERIES}), wide{LOADS}, sum{QUERIES});
                 total{QUERIES} += w{LOADS}_{QUERIES};
             }
         }

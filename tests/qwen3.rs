@@ -162,9 +162,44 @@ fn greedy_tokens_are_those_of_transformers() {
                 seed: 0,
                 step: 0,
                 max_rows: 4,
+                kv_cache: Dtype::F32,
             };
             let found = rollout(&load(name, &device), &[prompt.to_vec()], &Free, &config).expect("generates");
             assert_eq!(found[0].tokens, continuation, "{name} on {device}");
+        }
+    }
+}
+
+/// A cache in f16: log-probabilities of the same tokens move by its rounding, and by no more.
+#[test]
+fn a_cache_in_f16_differs_by_its_rounding() {
+    for name in FIXTURES {
+        let tokens = Expected::read(name).tokens();
+        let prompts = [tokens[0][..5].to_vec(), tokens[0][2..4].to_vec()];
+        for device in devices("f16 cache") {
+            let model = load(name, &device);
+            let logps = |kv_cache: Dtype| {
+                let config = RolloutConfig {
+                    samples: 2,
+                    max_new_tokens: 6,
+                    stop: vec![],
+                    sampler: SamplerConfig::greedy(),
+                    vocab_limit: model.config().vocab_size,
+                    seed: 0,
+                    step: 0,
+                    max_rows: 3,
+                    kv_cache,
+                };
+                rollout(&model, &prompts, &Free, &config).expect("generates")
+            };
+            let (half, single) = (logps(Dtype::F16), logps(Dtype::F32));
+            let mut largest = 0.0f32;
+            for (half, single) in half.iter().zip(&single) {
+                assert_eq!(half.tokens, single.tokens, "{name} on {device}");
+                let errors = half.logps.iter().zip(&single.logps).map(|(a, b)| (a - b).abs());
+                largest = errors.fold(largest, f32::max);
+            }
+            assert!(largest > 0.0 && largest < 2e-3, "{name} on {device}: {largest}");
         }
     }
 }
@@ -196,6 +231,7 @@ fn stored_in_two_bytes_weights_are_what_they_are_rounded_to() {
                 seed: 0,
                 step: 0,
                 max_rows: 8,
+                kv_cache: Dtype::F32,
             };
             let greedy = |model: &Qwen3| {
                 let rollouts = rollout(model, &[tokens[0][..5].to_vec()], &Free, &config).expect("generates");

@@ -68,8 +68,8 @@ pub fn kernels() -> Vec<&'static device::Kernel> {
     let mut all = vec![];
     all.extend([&attention::FORWARD, &attention::STATS, &attention::DQ, &attention::DKV]);
     all.extend(attention::COOPERATIVE.iter().flat_map(|k| k.all()));
-    all.extend([&decode::PART, &decode::MERGE, &decode::MOVE]);
-    all.extend(&decode::SPLITS);
+    all.extend([&decode::MERGE, &decode::MOVE, &decode::NARROW]);
+    all.extend(decode::PARTS.iter().chain(decode::SPLITS.as_flattened()));
     all.extend([&reduce::SUM, &reduce::SUM_SQUARES, &reduce::COLUMNS]);
     all.extend([&segment::SUM, &quantize::NEAREST, &restrict::RESTRICT]);
     all.extend([&sampling::ARGMAX, &sampling::MEASURE, &sampling::SAMPLE]);

@@ -13,6 +13,9 @@ use std::ops::Range;
 /// `widened(word)` of WGSL for two elements in a word.
 pub(crate) const F16: &str = include_str!("../../shaders/common/f16.wgsl");
 pub(crate) const BF16: &str = include_str!("../../shaders/common/bf16.wgsl");
+/// `element(word, i)` and `opened(four)` of WGSL.
+pub(crate) const STORED_F32: &str = include_str!("../../shaders/common/stored_f32.wgsl");
+pub(crate) const STORED_F16: &str = include_str!("../../shaders/common/stored_f16.wgsl");
 
 /// f32 values on `device` as `dtype`, rounded to the nearest, ties to even.
 ///

@@ -5,7 +5,7 @@ use std::ops::Range;
 /// Consecutive pieces of `range`, each of `length` but for the last, which may be shorter. `length` is not zero.
 pub(crate) fn pieces(range: Range<usize>, length: usize) -> impl DoubleEndedIterator<Item = Range<usize>> + Clone {
     let end = range.end;
-    range.step_by(length).map(move |start| start..(start + length).min(end))
+    range.step_by(length).map(move |start| start..start.saturating_add(length).min(end))
 }
 
 #[cfg(test)]

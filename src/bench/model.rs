@@ -52,6 +52,8 @@ const STEPS: usize = 5;
 pub struct ModelBench {
     /// What prompts and sampling read weights in; training keeps f32.
     pub weights: Dtype,
+    /// Of sampling; see [`RolloutConfig::kv_cache`].
+    pub kv_cache: Dtype,
     /// Of training; see [`Qwen3::set_gradient_checkpointing`].
     pub gradient_checkpointing: bool,
 }
@@ -80,6 +82,7 @@ pub fn bench_model(device: &Device, preset: Preset, load: Load, how: &ModelBench
         seed: 1,
         step: 0,
         max_rows: load.samples,
+        kv_cache: how.kv_cache,
     };
     let sampling = median(|| rollout(&model, &prompts, &Free, &config).map(drop))?;
     Ok(ModelReport {
@@ -164,6 +167,7 @@ impl ModelReport {
             "driver": self.device.1,
             "preset": self.preset.name(),
             "weights": self.how.weights.name(),
+            "kv_cache": self.how.kv_cache.name(),
             "gradient_checkpointing": self.how.gradient_checkpointing,
             "parameters": self.parameters,
             "cold_start_s": self.cold_start_s,

@@ -176,3 +176,19 @@ impl From<WeightsArg> for Dtype {
         }
     }
 }
+
+/// What keys and values are stored in.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(super) enum KvCacheArg {
+    F32,
+    F16,
+}
+
+impl From<KvCacheArg> for Dtype {
+    fn from(spelt: KvCacheArg) -> Dtype {
+        match spelt {
+            KvCacheArg::F32 => Dtype::F32,
+            KvCacheArg::F16 => Dtype::F16,
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! `gr2 bench`: kernels, or a model.
 
-use super::args::{DeviceArgs, WeightsArg};
+use super::args::{DeviceArgs, KvCacheArg, WeightsArg};
 use crate::bench::{KernelBench, ModelBench, Preset, bench_kernels, bench_model};
 use crate::error::Result;
 use clap::Subcommand;
@@ -51,6 +51,9 @@ struct ModelArgs {
     /// What weights are stored in for prompts and sampling; training keeps f32.
     #[arg(long, value_enum, default_value = "f32")]
     weights: WeightsArg,
+    /// What keys and values of earlier tokens are stored in while sampling.
+    #[arg(long, value_enum, default_value = "f32")]
+    kv_cache: KvCacheArg,
     /// Prints the figures as one JSON line at the end.
     #[arg(long)]
     json: bool,
@@ -84,7 +87,11 @@ impl ModelArgs {
         let device = self.device.open()?;
         let mut load = self.preset.load();
         load.samples = self.samples.map_or(load.samples, |n| n as usize);
-        let options = ModelBench { weights: self.weights.into(), gradient_checkpointing: self.gradient_checkpointing };
+        let options = ModelBench {
+            weights: self.weights.into(),
+            kv_cache: self.kv_cache.into(),
+            gradient_checkpointing: self.gradient_checkpointing,
+        };
         let report = bench_model(&device, self.preset, load, &options)?;
         println!("{} on {device}, {:.1} M parameters", self.preset.name(), report.parameters as f64 / 1e6);
         println!("first step {:>10.2} s", report.cold_start_s);

@@ -1,6 +1,6 @@
 //! `gr2 generate`: a continuation of tokens or text.
 
-use super::args::{DeviceArgs, WeightsArg};
+use super::args::{DeviceArgs, KvCacheArg, WeightsArg};
 use crate::error::{Error, Result};
 use crate::generate::{Free, RolloutConfig, SamplerConfig, rollout};
 use crate::model;
@@ -51,6 +51,9 @@ pub(super) struct GenerateArgs {
     /// What weights are stored in: f16 and bf16 take half the memory.
     #[arg(long, value_enum, default_value = "f32")]
     weights: WeightsArg,
+    /// What keys and values of earlier tokens are stored in: f16 takes half the memory.
+    #[arg(long, value_enum, default_value = "f32")]
+    kv_cache: KvCacheArg,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -90,6 +93,7 @@ impl GenerateArgs {
             seed: self.seed,
             step: 0,
             max_rows: 1,
+            kv_cache: self.kv_cache.into(),
         };
         let rollouts = rollout(&model, &[prompt], &Free, &config)?;
         let tokens = rollouts.into_iter().next().map(|r| r.tokens).unwrap_or_default();

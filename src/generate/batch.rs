@@ -1,7 +1,7 @@
 //! Continuations that are decoded together. Those that are done leave, and continuations of the next prompts come in their
 //! place: every prompt is run once, and lies in the cache as long as one of its continuations is written.
 
-use super::cache::{Cache, Decode, prefill};
+use super::cache::{Cache, CacheConfig, Decode, prefill};
 use super::grammar::Grammar;
 use super::rollout::{Rollout, RolloutConfig};
 use super::sampler::{Drawn, Sampler};
@@ -103,7 +103,13 @@ impl<'a> Batch<'a> {
         // any prompts in a row that have a seat each find room together when it is empty
         let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
         let room = lengths.windows(seats).map(|window| window.iter().sum()).max().unwrap_or(0);
-        let cache = Cache::new(model.config(), model.device(), room, seats * config.samples, config.max_new_tokens)?;
+        let sizes = CacheConfig {
+            prompt_tokens: room,
+            slots: seats * config.samples,
+            capacity: config.max_new_tokens,
+            stored: config.kv_cache,
+        };
+        let cache = Cache::new(model.config(), model.device(), sizes)?;
         Ok(Batch {
             model,
             prompts,

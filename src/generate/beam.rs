@@ -1,11 +1,11 @@
 //! Beam search over the items of a catalogue: every path is a full prefix of some item's tokens.
 
-use super::cache::{Cache, Decode, prefill};
+use super::cache::{Cache, CacheConfig, Decode, prefill};
 use crate::autograd::{Tape, Var};
 use crate::error::{Error, Result};
 use crate::model::Qwen3;
-use gr2_kernels::Segments;
 use gr2_kernels::decode::DecodeRow;
+use gr2_kernels::{Dtype, Segments};
 
 /// A tree of the token sequences that may be generated, all of one length.
 pub trait Constraint {
@@ -68,7 +68,8 @@ fn search<C: Constraint>(
     let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
     let packed = Segments::packed(&prompts.iter().map(|prompt| prompt.len()).collect::<Vec<usize>>())?;
     let (tokens, slots) = (packed.tokens(), prompts.len() * beams);
-    let mut cache = Cache::new(model.config(), model.device(), tokens, slots, constraint.depth())?;
+    let sizes = CacheConfig { prompt_tokens: tokens, slots, capacity: constraint.depth(), stored: Dtype::F32 };
+    let mut cache = Cache::new(model.config(), model.device(), sizes)?;
     let places: Vec<_> = packed.list().iter().map(|prompt| prompt.start..prompt.start + prompt.len).collect();
     let hidden = prefill(model, &mut cache, &prompts, &places)?;
 

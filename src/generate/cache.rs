@@ -27,19 +27,29 @@ pub struct Cache {
     prompt_tokens: usize,
 }
 
+/// How much a cache holds, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct CacheConfig {
+    /// Tokens of all prompts together.
+    pub prompt_tokens: usize,
+    /// Continuations.
+    pub slots: usize,
+    /// Tokens of a continuation.
+    pub capacity: usize,
+    /// What keys and values are stored in: f32, or f16, which takes half the memory.
+    pub stored: Dtype,
+}
+
 impl Cache {
-    /// Room for prompts of `prompt_tokens` together, and for `slots` continuations of `capacity` tokens each.
-    pub fn new(
-        config: &Qwen3Config,
-        device: &Device,
-        prompt_tokens: usize,
-        slots: usize,
-        capacity: usize,
-    ) -> Result<Cache> {
+    /// Empty.
+    ///
+    /// Errors: `Kernel`, as out of memory.
+    pub fn new(config: &Qwen3Config, device: &Device, sizes: CacheConfig) -> Result<Cache> {
+        let CacheConfig { prompt_tokens, slots, capacity, stored } = sizes;
         let heads = Heads { query: config.num_attention_heads, kv: config.num_key_value_heads, dim: config.head_dim };
         let dims = DecodeDims { heads, capacity, scale: heads.scale() };
         let room = |tokens: usize| -> Result<(Buffer, Buffer)> {
-            let zeros = || Buffer::zeros(device, "kv cache", Dtype::F32, tokens * heads.kv * heads.dim);
+            let zeros = || Buffer::zeros(device, "kv cache", stored, tokens * heads.kv * heads.dim);
             Ok((zeros()?, zeros()?))
         };
         let layer = |_| Ok(LayerCache { prompt: room(prompt_tokens)?, suffix: room(slots * capacity)? });

@@ -5,7 +5,7 @@ use super::grammar::Grammar;
 use crate::error::{Error, Result};
 use crate::generate::SamplerConfig;
 use crate::model::Qwen3;
-use gr2_kernels::Device;
+use gr2_kernels::{Device, Dtype};
 
 /// What to generate.
 #[derive(Debug, Clone)]
@@ -26,6 +26,8 @@ pub struct RolloutConfig {
     pub step: u64,
     /// Continuations decoded together at most.
     pub max_rows: usize,
+    /// What keys and values of earlier tokens are stored in: f32, or f16, which takes half the memory and rounds them.
+    pub kv_cache: Dtype,
 }
 
 /// One continuation.
@@ -96,6 +98,7 @@ mod tests {
                 seed: 5,
                 step: 2,
                 max_rows: usize::MAX,
+                kv_cache: Dtype::F32,
             };
             let expected = rollout(&model, &prompts, &Free, &config).unwrap();
             let lengths: Vec<usize> = expected.iter().map(|rollout| rollout.tokens.len()).collect();
@@ -129,6 +132,7 @@ mod tests {
                 seed: 5,
                 step: 2,
                 max_rows: 4,
+                kv_cache: Dtype::F32,
             };
             let run = |ahead| Batch::new(&model, &prompts, &Free, &config, ahead).unwrap().run().unwrap();
             let (found, expected) = (run(4), run(1));
@@ -151,6 +155,7 @@ mod tests {
             seed: 0,
             step: 0,
             max_rows: 4,
+            kv_cache: Dtype::F32,
         };
         let found = rollout(&model, &[vec![1, 2]], &Free, &config).unwrap();
         assert!(found.len() == 2 && found.iter().all(|rollout| rollout.tokens.is_empty() && !rollout.finished));

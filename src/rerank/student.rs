@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::generate::{Free, Grammar, Rollout, RolloutConfig, SamplerConfig, rollout};
 use crate::model::Qwen3;
 use crate::text::{ChatTemplate, Tokenizer};
+use gr2_kernels::Dtype;
 
 /// Everything but the weights: how a slate becomes a prompt, and tokens an answer.
 pub struct Student<'a> {
@@ -94,6 +95,7 @@ impl<'a> Student<'a> {
             seed: 0,
             step: 0,
             max_rows: decoding.max_rows,
+            kv_cache: Dtype::F32,
         };
         let grammar = self.grammar(slates.iter(), decoding);
         let rollouts = rollout(model, &prompts, &*grammar, &config)?;

@@ -15,6 +15,7 @@ use crate::optim::{Decay, Optimizer, Schedule, StepReport};
 use crate::tensor::stream;
 use crate::text::Tokenizer;
 use crate::train::{Cursor, NonFiniteGuard, Snapshot, restore, save};
+use gr2_kernels::Dtype;
 use rand::seq::SliceRandom;
 use serde::Serialize;
 use serde_json::json;
@@ -259,6 +260,7 @@ impl DapoTrainer<'_> {
             seed: self.seed,
             step: cursor.step * self.config.max_rounds as u64 + round as u64,
             max_rows: self.config.max_rows,
+            kv_cache: Dtype::F32,
         };
         let mut rollouts = rollout(self.model, &prompts, &*task.grammar(&indices), &config)?.into_iter();
         indices

@@ -2,6 +2,7 @@
 //! queries, of heads that share a key/value head, make one matrix against the prompt; suffixes go row by row.
 
 use super::{DecodeDims, DecodeRow};
+use crate::narrow::Stored;
 use crate::pieces::pieces;
 use crate::product::{DOT_ROWS, Target, View, apart, product};
 use crate::real::{Real, max, simd, sum};
@@ -18,12 +19,18 @@ const TASKS_PER_THREAD: usize = 2;
 const TILE: usize = 256;
 
 /// Keys and values of the prompts, and of the slots.
-pub(super) struct Caches<'a, T> {
-    pub prompt: (&'a [T], &'a [T]),
-    pub suffix: (&'a [T], &'a [T]),
+pub(super) struct Caches<'a, C> {
+    pub prompt: (&'a [C], &'a [C]),
+    pub suffix: (&'a [C], &'a [C]),
 }
 
-pub(super) fn decode<T: Real>(q: &[T], caches: &Caches<T>, rows: &[DecodeRow], dims: DecodeDims, out: &mut [T]) {
+pub(super) fn decode<T: Real, C: Stored<T>>(
+    q: &[T],
+    caches: &Caches<C>,
+    rows: &[DecodeRow],
+    dims: DecodeDims,
+    out: &mut [T],
+) {
     let (width, kv_heads) = (dims.heads.q_width(), dims.heads.kv);
     let out = Target::new(out, [rows.len(), width], [width, 1]);
     let same_prompt = |a: &DecodeRow, b: &DecodeRow| a.prompt() == b.prompt();
@@ -52,9 +59,9 @@ fn kv_head<'x, T>(x: &'x [T], dims: DecodeDims, head: usize, tokens: &Range<usiz
 /// Rows with one prompt, and some key/value heads.
 ///
 /// Safety: `out` has their places, and nothing else touches those meanwhile.
-unsafe fn shared_prompt<T: Real>(
+unsafe fn shared_prompt<T: Real, C: Stored<T>>(
     q: &[T],
-    caches: &Caches<T>,
+    caches: &Caches<C>,
     rows: &[DecodeRow],
     dims: DecodeDims,
     kv_heads: Range<usize>,
@@ -67,7 +74,8 @@ unsafe fn shared_prompt<T: Real>(
     let mut scores = vec![T::zero(); rows.len() * group * stride];
     let mut queries = vec![T::zero(); rows.len() * group * dim];
     let mut sums = queries.clone();
-    let mut room = vec![];
+    let (mut room, mut opened) = (vec![], vec![]);
+    let at_once = (C::AT_ONCE / dim.max(1)).max(1);
     for kv in kv_heads {
         let of_row =
             |r: usize| (r * dims.heads.query + kv * group) * dim..(r * dims.heads.query + (kv + 1) * group) * dim;
@@ -75,8 +83,9 @@ unsafe fn shared_prompt<T: Real>(
             queries.copy_from_slice(&q[of_row(r)]);
         }
         let lines = View::new(&queries, rows.len() * group, dim, dim);
-        for keys in pieces(prompt.clone(), TILE) {
-            let (scores, k) = (&mut scores[keys.start - prompt.start..], kv_head(caches.prompt.0, dims, kv, &keys));
+        for keys in pieces(prompt.clone(), TILE.min(at_once)) {
+            let scores = &mut scores[keys.start - prompt.start..];
+            let k = C::open(kv_head(caches.prompt.0, dims, kv, &keys), &mut opened);
             // few lines go along the keys, more go across them
             let k = if lines.height() > DOT_ROWS { apart(k, &mut room) } else { k };
             product((scores, stride), false, scale, lines, k.t());
@@ -85,7 +94,10 @@ unsafe fn shared_prompt<T: Real>(
             let suffix = row.suffix(dims.capacity);
             let lines = View::new(&queries[r * group * dim..], group, dim, dim);
             let scores = &mut scores[r * group * stride + prompt.len()..];
-            product((scores, stride), false, scale, lines, kv_head(caches.suffix.0, dims, kv, &suffix).t());
+            for keys in pieces(suffix.clone(), at_once) {
+                let k = C::open(kv_head(caches.suffix.0, dims, kv, &keys), &mut opened);
+                product((&mut scores[keys.start - suffix.start..], stride), false, scale, lines, k.t());
+            }
         }
         simd(
             #[inline(always)]
@@ -95,13 +107,23 @@ unsafe fn shared_prompt<T: Real>(
                 }
             },
         );
-        let weights = View::new(&scores, rows.len() * group, prompt.len(), stride);
-        product((&mut sums, dim), false, T::one(), weights, kv_head(caches.prompt.1, dims, kv, &prompt));
+        if prompt.is_empty() {
+            sums.fill(T::zero());
+        }
+        for values in pieces(prompt.clone(), at_once) {
+            let v = C::open(kv_head(caches.prompt.1, dims, kv, &values), &mut opened);
+            let weights = View::new(&scores[values.start - prompt.start..], rows.len() * group, values.len(), stride);
+            product((&mut sums, dim), values.start > prompt.start, T::one(), weights, v);
+        }
         for (r, row) in rows.iter().enumerate() {
             let suffix = row.suffix(dims.capacity);
-            let weights = View::new(&scores[r * group * stride + prompt.len()..], group, suffix.len(), stride);
             let sums = &mut sums[r * group * dim..];
-            product((&mut *sums, dim), true, T::one(), weights, kv_head(caches.suffix.1, dims, kv, &suffix));
+            for values in pieces(suffix.clone(), at_once) {
+                let v = C::open(kv_head(caches.suffix.1, dims, kv, &values), &mut opened);
+                let start = r * group * stride + prompt.len() + values.start - suffix.start;
+                let weights = View::new(&scores[start..], group, values.len(), stride);
+                product((&mut *sums, dim), true, T::one(), weights, v);
+            }
             // SAFETY: the caller vouches for it
             unsafe { out.put(r, kv * group * dim, &sums[..group * dim], false) };
         }

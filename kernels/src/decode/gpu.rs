@@ -7,19 +7,25 @@ use super::{DecodeDims, DecodeRows};
 use crate::buffer::{Buffer, Dtype};
 use crate::device::{Access, Constant, Gpu, Kernel, REDUCE, limit_of_rows, split_rows};
 use crate::error::Result;
+use crate::narrow::{F16, STORED_F16, STORED_F32};
 
 const WIDTH: Constant = Constant { name: "WG", wide: 64.0, small: 8.0 };
 const R: Access = Access::Read;
 const W: Access = Access::Write;
 
-pub(crate) static PART: Kernel = Kernel {
-    name: "decode.part",
-    sources: &[include_str!("../../../shaders/common/grid.wgsl"), REDUCE, include_str!("../../../shaders/decode.wgsl")],
-    entry: "part",
-    bindings: &[R, R, R, R, W, W],
-    constants: &[WIDTH],
-    params: size_of::<Params>(),
-};
+const GRID: &str = include_str!("../../../shaders/common/grid.wgsl");
+const DECODE: &str = include_str!("../../../shaders/decode.wgsl");
+
+const fn part(name: &'static str, sources: &'static [&'static str]) -> Kernel {
+    const BINDINGS: &[Access] = &[R, R, R, R, W, W];
+    Kernel { name, sources, entry: "part", bindings: BINDINGS, constants: &[WIDTH], params: size_of::<Params>() }
+}
+
+/// For caches in f32 and in f16.
+pub(crate) static PARTS: [Kernel; 2] = [
+    part("decode.part", &[GRID, REDUCE, STORED_F32, DECODE]),
+    part("decode.part.f16", &[GRID, REDUCE, F16, STORED_F16, DECODE]),
+];
 
 /// Output columns of one dispatch: `COLUMNS` of the shader.
 const COLUMNS: usize = 512;
@@ -45,6 +51,18 @@ pub(super) struct Part<'a> {
     pub(super) keys: &'a Buffer,
     pub(super) values: &'a Buffer,
     pub(super) table: u32,
+}
+
+impl Part<'_> {
+    /// Which of two kernels reads it, the one for f32 or the one for f16.
+    pub(super) fn stored(&self) -> usize {
+        self.keys.dtype().is_half() as usize
+    }
+
+    /// Bytes of a token's keys.
+    pub(super) fn token(&self, dims: DecodeDims) -> usize {
+        dims.heads.kv_width() * self.keys.dtype().size()
+    }
 }
 
 /// Tokens of one dispatch, at most, if one dispatch of the longest row would take more turns than the adapter's loops do.
@@ -76,11 +94,12 @@ pub(super) fn decode(
     })?;
     let lse = Buffer::uninit(q.device(), OP, Dtype::F32, count * heads.query)?;
     let (width, kv_width) = (heads.q_width(), heads.kv_width());
-    let key_limit = longest(gpu, rows, heads.dim).map_or(limit, |most| limit_of_rows(limit, most, kv_width * 4));
+    let (kernel, token) = (&PARTS[parts[0].stored()], parts[0].token(dims));
+    let key_limit = longest(gpu, rows, heads.dim).map_or(limit, |most| limit_of_rows(limit, most, token));
     for r in split_rows(OP, count, &[width * 4, 16], limit)? {
         let mut accumulate = 0;
         for part in &parts {
-            for tokens in split_rows(OP, part.keys.len() / kv_width, &[kv_width * 4], key_limit)? {
+            for tokens in split_rows(OP, part.keys.len() / kv_width, &[token], key_limit)? {
                 let keys = tokens.start * kv_width..tokens.end * kv_width;
                 let binds = [
                     q.bind(r.start * width..r.end * width),
@@ -105,7 +124,7 @@ pub(super) fn decode(
                         accumulate,
                         scale: dims.scale as f32,
                     };
-                    gpu.run(&PART, &binds, &params, (r.len() * heads.query) as u64)?;
+                    gpu.run(kernel, &binds, &params, (r.len() * heads.query) as u64)?;
                 }
                 accumulate = 1;
             }

@@ -15,18 +15,20 @@ mod split;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use gpu::PART;
-pub(crate) use slots::MOVE;
+pub(crate) use gpu::PARTS;
+pub(crate) use slots::{MOVE, NARROW};
 pub use slots::{Places, copy_slots, write_tokens};
 pub(crate) use split::{MERGE, SPLITS};
 
 use crate::attention::Heads;
-use crate::buffer::{Buffer, Float};
+use crate::buffer::{Buffer, Dtype, Element, Float};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::narrow::Stored;
 use crate::per_gpu::PerGpu;
 use crate::profile;
 use crate::real::Real;
+use half::f16;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -100,7 +102,7 @@ pub struct DecodeDims {
 ///
 /// Shapes: `q`, `out` (R, H, D); `prompt` = keys and values (Tp, K, D); `suffix` = keys and values
 /// (slots, capacity, K, D).
-/// Dtypes: f32; f64 on the CPU.
+/// Dtypes: f32, the caches f32 or f16; f64 on the CPU.
 /// Errors: `Shape` for sizes that disagree, a row outside the caches or one that attends to nothing; `Dtype`,
 /// `DeviceMismatch`.
 /// Source: the last row of [`crate::attention::forward`] over prompt and suffix.
@@ -117,10 +119,9 @@ pub fn decode(
     heads.check(OP)?;
     q.device().expect_all(OP, &[prompt.0, prompt.1, suffix.0, suffix.1])?;
     q.expect_len(OP, "q", rows.list.len() * heads.q_width())?;
-    for (name, operand) in
-        [("prompt k", prompt.0), ("prompt v", prompt.1), ("suffix k", suffix.0), ("suffix v", suffix.1)]
-    {
-        operand.expect_dtype(OP, name, q.dtype())?;
+    let cache = stored_as(OP, prompt.0, q)?;
+    for (name, operand) in [("prompt v", prompt.1), ("suffix k", suffix.0), ("suffix v", suffix.1)] {
+        operand.expect_dtype(OP, name, cache)?;
     }
     prompt.1.expect_len(OP, "prompt v", prompt.0.len())?;
     let (tokens, slots) = (tokens_of(OP, "prompt", prompt.0, heads)?, slots_of(OP, suffix, dims)?);
@@ -143,8 +144,11 @@ pub fn decode(
         return Ok(out);
     }
     match (q.device(), q.expect_float(OP, "q")?) {
-        (Device::Cpu, Float::Single) => cpu_decode::<f32>(q, prompt, suffix, rows, dims, &mut out),
-        (Device::Cpu, Float::Double) => cpu_decode::<f64>(q, prompt, suffix, rows, dims, &mut out),
+        (Device::Cpu, Float::Single) if cache == Dtype::F16 => {
+            cpu_decode::<f32, f16>(q, prompt, suffix, rows, dims, &mut out)
+        }
+        (Device::Cpu, Float::Single) => cpu_decode::<f32, f32>(q, prompt, suffix, rows, dims, &mut out),
+        (Device::Cpu, Float::Double) => cpu_decode::<f64, f64>(q, prompt, suffix, rows, dims, &mut out),
         (Device::Gpu(gpu), Float::Single) => {
             let parts = [
                 gpu::Part { keys: prompt.0, values: prompt.1, table: 0 },
@@ -152,12 +156,12 @@ pub fn decode(
             ];
             gpu::decode(gpu, (q, &out), parts, rows, dims, gpu.max_binding())?;
         }
-        (Device::Gpu(_), Float::Double) => q.expect_dtype(OP, "q", crate::Dtype::F32)?,
+        (Device::Gpu(_), Float::Double) => q.expect_dtype(OP, "q", Dtype::F32)?,
     }
     Ok(out)
 }
 
-fn cpu_decode<T: Real>(
+fn cpu_decode<T: Real, C: Stored<T> + Element>(
     q: &Buffer,
     prompt: (&Buffer, &Buffer),
     suffix: (&Buffer, &Buffer),
@@ -165,11 +169,21 @@ fn cpu_decode<T: Real>(
     dims: DecodeDims,
     out: &mut Buffer,
 ) {
-    let caches = cpu::Caches::<T> {
+    let caches = cpu::Caches::<C> {
         prompt: (prompt.0.as_slice(), prompt.1.as_slice()),
         suffix: (suffix.0.as_slice(), suffix.1.as_slice()),
     };
     cpu::decode(q.as_slice(), &caches, &rows.list, dims, out.as_mut_slice());
+}
+
+/// What a cache is stored as beside f32 or f64 operands: as these, or as f16 beside f32.
+///
+/// Errors: `Dtype`.
+fn stored_as(op: &'static str, cache: &Buffer, operand: &Buffer) -> Result<Dtype> {
+    match (cache.dtype(), operand.expect_float(op, "operand")?) {
+        (Dtype::F16, Float::Single) => Ok(Dtype::F16),
+        _ => cache.expect_dtype(op, "cache", operand.dtype()).map(|()| operand.dtype()),
+    }
 }
 
 /// Tokens in a packed key buffer.

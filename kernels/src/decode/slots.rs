@@ -1,20 +1,28 @@
 //! Upkeep of a suffix cache: new tokens in, whole slots copied when beams move.
 
-use super::{DecodeDims, slots_of};
-use crate::buffer::{Buffer, Dtype, Element, Float};
+use super::{DecodeDims, slots_of, stored_as};
+use crate::buffer::{Buffer, Dtype, Element};
 use crate::device::{Access, Constant, Device, Gpu, Kernel, split_rows};
 use crate::error::{Error, Result};
 use crate::per_gpu::PerGpu;
 use crate::profile;
+use half::f16;
 
-pub(crate) static MOVE: Kernel = Kernel {
-    name: "slots.move_tokens",
-    sources: &[include_str!("../../../shaders/common/grid.wgsl"), include_str!("../../../shaders/slots.wgsl")],
-    entry: "move_tokens",
-    bindings: &[Access::Read, Access::Read, Access::Write, Access::Read, Access::Write],
-    constants: &[Constant { name: "WG", wide: 64.0, small: 8.0 }],
-    params: size_of::<Params>(),
-};
+const fn kernel(name: &'static str, entry: &'static str) -> Kernel {
+    Kernel {
+        name,
+        sources: &[include_str!("../../../shaders/common/grid.wgsl"), include_str!("../../../shaders/slots.wgsl")],
+        entry,
+        bindings: &[Access::Read, Access::Read, Access::Write, Access::Read, Access::Write],
+        constants: &[Constant { name: "WG", wide: 64.0, small: 8.0 }],
+        params: size_of::<Params>(),
+    }
+}
+
+/// Copies.
+pub(crate) static MOVE: Kernel = kernel("slots.move_tokens", "move_tokens");
+/// From f32 to f16.
+pub(crate) static NARROW: Kernel = kernel("slots.narrow_tokens", "narrow_tokens");
 
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -60,10 +68,11 @@ impl Places {
     }
 }
 
-/// `cache[slot_r, position_r] = new_r` for keys and values, in place.
+/// `cache[slot_r, position_r] = new_r` for keys and values, in place; rounded to the nearest f16 where the cache is f16 and what
+/// is new f32: nothing past 65,504 can be kept.
 ///
 /// Shapes: `suffix` = keys and values (slots, capacity, K, D); `new` = keys and values (R, K, D).
-/// Errors: `Shape` for sizes that disagree or a place outside the cache; `Dtype`, `DeviceMismatch`.
+/// Errors: `Shape` for sizes that disagree, a place outside the cache, or on a GPU an odd K·D of an f16 cache; `Dtype`, `DeviceMismatch`.
 pub fn write_tokens(
     suffix: (&mut Buffer, &mut Buffer),
     new: (&Buffer, &Buffer),
@@ -76,7 +85,7 @@ pub fn write_tokens(
     let slots = slots_of(OP, (suffix.0, suffix.1), dims)?;
     for (name, cache, new) in [("k", &suffix.0, new.0), ("v", &suffix.1, new.1)] {
         cache.device().expect_all(OP, &[new])?;
-        new.expect_dtype(OP, name, cache.dtype())?;
+        stored_as(OP, cache, new)?;
         new.expect_len(OP, name, places.list.len() * width)?;
     }
     let outside = |&(slot, position): &(u32, u32)| slot as usize >= slots || position as usize >= dims.capacity;
@@ -99,7 +108,7 @@ pub fn write_tokens(
 /// `cache[to_i, ..len] = cache[from_i, ..len]` for keys and values, as if all at once: slots may be permuted and
 /// copied several times, as beams are. Slots that are not in `to` keep what they hold.
 ///
-/// Shapes: `suffix` = keys and values (slots, capacity, K, D); `from` and `to` of one length; `len` tokens are in use.
+/// Shapes: `suffix` = keys and values (slots, capacity, K, D), of any dtype; `from` and `to` of one length; `len` tokens are in use.
 /// Errors: `Shape` for a slot outside the cache, two values for one slot, or a `len` past the capacity; `OutOfMemory`
 /// for the copy of the moved slots (64 MiB at most, or one token of each).
 pub fn copy_slots(
@@ -179,41 +188,51 @@ struct Moves {
 impl Moves {
     fn on_cpu(&self, runs: &[Run], from: [&Buffer; 2], to: [&mut Buffer; 2]) -> Result<()> {
         for (from, to) in from.into_iter().zip(to) {
-            match from.expect_float(self.op, "cache")? {
-                Float::Single => self.copy(runs, from.as_slice::<f32>(), to.as_mut_slice()),
-                Float::Double => self.copy(runs, from.as_slice::<f64>(), to.as_mut_slice()),
+            match (from.dtype(), to.dtype()) {
+                (Dtype::F16, Dtype::F16) => self.copy(runs, from, to, |x: f16| x),
+                (Dtype::F32, Dtype::F16) => self.copy(runs, from, to, f16::from_f32),
+                (Dtype::F32, Dtype::F32) => self.copy(runs, from, to, |x: f32| x),
+                (_, _) => self.copy(runs, from, to, |x: f64| x),
             }
         }
         Ok(())
     }
 
-    fn copy<T: Element>(&self, runs: &[Run], from: &[T], to: &mut [T]) {
+    fn copy<T: Element, C: Element>(&self, runs: &[Run], from: &Buffer, to: &mut Buffer, stored: impl Fn(T) -> C) {
+        let (from, to) = (from.as_slice::<T>(), to.as_mut_slice::<C>());
         let span = |(slot, position): (u32, u32), capacity: usize| {
             let first = (slot as usize * capacity + position as usize) * self.width;
             first..first + self.tokens * self.width
         };
         for run in runs {
-            to[span(run.to, self.to_capacity)].copy_from_slice(&from[span(run.from, self.from_capacity)]);
+            let from = &from[span(run.from, self.from_capacity)];
+            to[span(run.to, self.to_capacity)].iter_mut().zip(from).for_each(|(to, &x)| *to = stored(x));
         }
     }
 
     /// One dispatch for each pair of pieces of at most `limit` bytes.
     fn on_gpu(&self, gpu: &Gpu, table: &Buffer, from: [&Buffer; 2], to: [&mut Buffer; 2], limit: u64) -> Result<()> {
-        for (from, to) in from.iter().zip(&to) {
-            from.expect_dtype(self.op, "cache", Dtype::F32)?;
-            to.expect_dtype(self.op, "cache", Dtype::F32)?;
-        }
         let [to_k, to_v] = to;
+        let size = to_k.dtype().size();
+        let kernel = if from[0].dtype() == to_k.dtype() { &MOVE } else { &NARROW };
+        if !(self.width * size).is_multiple_of(4) {
+            return Err(Error::shape(
+                self.op,
+                format!("an f16 cache of tokens of {} elements, an odd number", self.width),
+            ));
+        }
         to_k.make_unique(self.op)?;
         to_v.make_unique(self.op)?;
-        let pieces = |buffer: &Buffer| split_rows(self.op, buffer.len() / self.width.max(1), &[self.width * 4], limit);
+        let pieces = |buffer: &Buffer| {
+            split_rows(self.op, buffer.len() / self.width.max(1), &[self.width * buffer.dtype().size()], limit)
+        };
         let runs = table.len() / 4;
         for here in pieces(from[0])? {
             for there in pieces(to_k)? {
                 let params = Params {
                     runs: runs as u32,
                     tokens: self.tokens as u32,
-                    width: self.width as u32,
+                    width: (self.width * size / 4) as u32,
                     from_capacity: self.from_capacity as u32,
                     to_capacity: self.to_capacity as u32,
                     from_lo: here.start as u32,
@@ -224,7 +243,7 @@ impl Moves {
                 let [source, result] = [&here, &there].map(|piece| piece.start * self.width..piece.end * self.width);
                 let [from_k, from_v] = from.map(|x| x.bind(source.clone()));
                 let binds = [table.bind_all(), from_k, to_k.bind(result.clone()), from_v, to_v.bind(result)];
-                gpu.run(&MOVE, &binds, &params, (runs * self.tokens) as u64)?;
+                gpu.run(kernel, &binds, &params, (runs * self.tokens) as u64)?;
             }
         }
         Ok(())

@@ -8,6 +8,7 @@ use crate::attention::Heads;
 use crate::buffer::{Buffer, Dtype};
 use crate::device::{Access, Constant, Gpu, Kernel, REDUCE, split_rows};
 use crate::error::Result;
+use crate::narrow::{F16, STORED_F16, STORED_F32};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -22,13 +23,18 @@ const fn split(name: &'static str, sources: &'static [&'static str]) -> Kernel {
     Kernel { name, sources, entry: "split", bindings: BINDINGS, constants: &[], params: size_of::<SplitParams>() }
 }
 
-/// By the logarithm of the queries of a workgroup.
-pub(crate) static SPLITS: [Kernel; 4] = [
-    split("decode.split_1", &[GRID, "const QUERIES: u32 = 1u;\n", SPLIT]),
-    split("decode.split_2", &[GRID, "const QUERIES: u32 = 2u;\n", SPLIT]),
-    split("decode.split_4", &[GRID, "const QUERIES: u32 = 4u;\n", SPLIT]),
-    split("decode.split_8", &[GRID, "const QUERIES: u32 = 8u;\n", SPLIT]),
-];
+macro_rules! of_queries {
+    ($n:literal) => {{
+        const QUERIES: &str = concat!("const QUERIES: u32 = ", $n, "u;\n");
+        [
+            split(concat!("decode.split_", $n), &[GRID, STORED_F32, QUERIES, SPLIT]),
+            split(concat!("decode.split_", $n, ".f16"), &[GRID, F16, STORED_F16, QUERIES, SPLIT]),
+        ]
+    }};
+}
+
+/// By the logarithm of the queries of a workgroup, for caches in f32 and in f16.
+pub(crate) static SPLITS: [[Kernel; 2]; 4] = [of_queries!(1), of_queries!(2), of_queries!(4), of_queries!(8)];
 /// Queries of a workgroup at most.
 const QUERIES: usize = 8;
 /// Head widths that the kernel has room for: multiples of `QUAD`.
@@ -73,12 +79,14 @@ struct Sizes {
     capacity: usize,
     prompt: usize,
     suffix: usize,
+    /// Bytes of a token's keys.
+    token: usize,
     limit: u64,
 }
 
 impl Sizes {
     fn pieces(&self, tokens: usize) -> Result<Vec<Range<usize>>> {
-        split_rows(OP, tokens, &[self.heads.kv_width() * 4], self.limit)
+        split_rows(OP, tokens, &[self.token], self.limit)
     }
 
     /// Query heads of a workgroup.
@@ -157,7 +165,14 @@ pub(super) fn decode<'a>(
         return Ok(false);
     }
     let tokens = |part: &Part| part.keys.len() / heads.kv_width();
-    let sizes = Sizes { heads, capacity: dims.capacity, prompt: tokens(prompt), suffix: tokens(suffix), limit };
+    let sizes = Sizes {
+        heads,
+        capacity: dims.capacity,
+        prompt: tokens(prompt),
+        suffix: tokens(suffix),
+        token: prompt.token(dims),
+        limit,
+    };
     let mut plan = rows.plans.get(gpu, || Planned::new(q, rows, sizes))?;
     if plan.sizes != sizes {
         plan = Planned::new(q, rows, sizes)?;
@@ -174,7 +189,7 @@ pub(super) fn decode<'a>(
     };
     let (prompt_pieces, suffix_pieces) = (sizes.pieces(sizes.prompt)?, sizes.pieces(sizes.suffix)?);
     let queries = plan.rows * sizes.heads_each();
-    let kernel = &SPLITS[queries.next_power_of_two().ilog2() as usize];
+    let kernel = &SPLITS[queries.next_power_of_two().ilog2() as usize][prompt.stored()];
     for (d, &(items, count)) in plan.items.iter().enumerate() {
         // no item reads a part of the cache that is not there; the queries stand in for it
         let bind = |x: &'a Buffer, pieces: &[Range<usize>]| match pieces.get(d) {

@@ -1,6 +1,7 @@
 use super::*;
 use crate::attention::{Operands, Segments, forward};
 use crate::check::numbers;
+use crate::narrow::narrowed;
 
 const DIMS: DecodeDims = DecodeDims { heads: Heads { query: 4, kv: 2, dim: 6 }, capacity: 5, scale: 0.4 };
 const WIDTH: usize = 12;
@@ -115,23 +116,73 @@ fn what_lies_outside_the_caches_is_refused() {
     assert!(Places::new(vec![(1, 2), (0, 0), (1, 2)]).is_err());
 }
 
+#[test]
+fn an_f16_cache_is_what_it_is_rounded_to() {
+    let heads = Heads { query: 6, kv: 2, dim: 64 };
+    let dims = DecodeDims { heads, capacity: 120, scale: 0.1 };
+    // several pieces of prompt and suffix, few queries to a key and many
+    let rows = |count: u32| DecodeRows::new((0..count).map(|r| row(1, 300, r, r * 11)).collect());
+    let values = |seed, len: usize| numbers(seed, len).iter().map(|&x| 8.0 * x as f32).collect::<Vec<f32>>();
+    let cache = |seed, tokens: usize, stored| {
+        let rounded: Vec<f32> =
+            values(seed, tokens * heads.kv_width()).iter().map(|&x| f16::from_f32(x).to_f32()).collect();
+        narrowed(&Device::Cpu, &rounded, stored).unwrap()
+    };
+    for count in [1, 10] {
+        let q = Buffer::from_slice(&Device::Cpu, &values(1, count as usize * heads.q_width())).unwrap();
+        let attend = |stored| {
+            let [(pk, pv), (sk, sv)] =
+                [(2, 301), (4, 10 * 120)].map(|(i, tokens)| (cache(i, tokens, stored), cache(i + 1, tokens, stored)));
+            decode(&q, (&pk, &pv), (&sk, &sv), &rows(count), dims).unwrap().to_vec::<f32>().unwrap()
+        };
+        for (found, expected) in attend(Dtype::F16).iter().zip(attend(Dtype::F32)) {
+            assert!((found - expected).abs() < 1e-5, "{count}: found {found} expected {expected}");
+        }
+    }
+    let q = Buffer::from_slice(&Device::Cpu, &values(1, heads.q_width())).unwrap();
+    let (half, single) = (cache(2, 301, Dtype::F16), cache(2, 1200, Dtype::F32));
+    let mixed = decode(&q, (&half, &half), (&single, &single), &rows(1), dims).unwrap_err().to_string();
+    assert_eq!(mixed, "decode: suffix k is f32, expected f16");
+}
+
+#[test]
+fn tokens_are_rounded_into_an_f16_cache() {
+    let rows = DecodeRows::new(vec![row(0, 4, 2, 3)]);
+    let zeros = || Buffer::zeros(&Device::Cpu, "test", Dtype::F16, 20 * WIDTH).unwrap();
+    let (mut sk, mut sv) = (zeros(), zeros());
+    let values: Vec<f32> = [0.1, 65_519.0, 65_520.0, f32::NEG_INFINITY, 3.0e-6, -1.0].repeat(2);
+    let new = Buffer::from_slice(&Device::Cpu, &values).unwrap();
+    write_tokens((&mut sk, &mut sv), (&new, &new), &rows.places().unwrap(), DIMS).unwrap();
+    let at = (2 * 5 + 2) * WIDTH;
+    for cache in [sk, sv] {
+        let found = cache.to_vec::<f16>().unwrap();
+        assert_eq!(found[at..at + WIDTH], values.iter().map(|&x| f16::from_f32(x)).collect::<Vec<_>>());
+        assert_eq!((found[at + 1], found[at + 2]), (f16::MAX, f16::INFINITY));
+        assert!(found[..at].iter().chain(&found[at + WIDTH..]).all(|&x| x == f16::ZERO));
+    }
+}
+
 /// Decoding of these rows by the twin, and by `way` on a GPU, which writes to its last argument.
 fn compare(
     device: &Device,
     (rows, dims): (Vec<DecodeRow>, DecodeDims),
     [prompt, slots]: [usize; 2],
+    stored: Dtype,
     way: impl Fn(&Buffer, [gpu::Part; 2], &DecodeRows, &Buffer),
 ) {
-    let (width, what) = (dims.heads.kv_width(), format!("{:?} {rows:?}", dims.heads));
+    let (width, what) = (dims.heads.kv_width(), format!("{stored} {:?} {rows:?}", dims.heads));
     let suffix = slots * dims.capacity;
     let sizes = [rows.len() * dims.heads.q_width(), prompt * width, prompt * width, suffix * width, suffix * width];
     let values = |(seed, len): (u64, usize)| numbers(seed, len).iter().map(|&x| x as f32).collect::<Vec<f32>>();
     let data: Vec<Vec<f32>> = (1..).zip(sizes).map(values).collect();
-    let on = |device: &Device| data.iter().map(|x| Buffer::from_slice(device, x).unwrap()).collect::<Vec<_>>();
+    let on = |device: &Device| -> Vec<Buffer> {
+        let dtypes = std::iter::once(Dtype::F32).chain(std::iter::repeat(stored));
+        data.iter().zip(dtypes).map(|(x, dtype)| narrowed(device, x, dtype).unwrap()).collect()
+    };
     let (x, rows) = (on(&Device::Cpu), DecodeRows::new(rows));
     let expected = decode(&x[0], (&x[1], &x[2]), (&x[3], &x[4]), &rows, dims).unwrap().to_vec::<f32>().unwrap();
     let x = on(device);
-    let out = Buffer::uninit(device, "test", crate::Dtype::F32, x[0].len()).unwrap();
+    let out = Buffer::uninit(device, "test", Dtype::F32, x[0].len()).unwrap();
     let [prompt, suffix] = [(1, 0), (3, 2)].map(|(i, table)| gpu::Part { keys: &x[i], values: &x[i + 1], table });
     way(&x[0], [prompt, suffix], &rows, &out);
     for (i, (found, expected)) in out.to_vec::<f32>().unwrap().iter().zip(&expected).enumerate() {
@@ -144,12 +195,13 @@ fn compare(
 #[test]
 fn pieces_of_a_gpus_bindings_give_what_the_twin_gives() {
     let Some((device, gpu)) = crate::check::gpu("decode") else { return };
-    let heads = Heads { query: 2, kv: 1, dim: 513 };
-    let dims = DecodeDims { heads, capacity: 75, scale: 0.05 };
-    let rows = vec![row(0, 130, 1, 75), row(100, 40, 0, 3), row(0, 0, 2, 70)];
-    compare(&device, (rows, dims), [140, 3], |q, parts, rows, out| {
-        gpu::decode(&gpu, (q, out), parts, rows, dims, 64 * 2 * 513 * 4).unwrap();
-    });
+    for (stored, dim) in [(Dtype::F32, 513), (Dtype::F16, 514)] {
+        let dims = DecodeDims { heads: Heads { query: 2, kv: 1, dim }, capacity: 75, scale: 0.05 };
+        let rows = vec![row(0, 130, 1, 75), row(100, 40, 0, 3), row(0, 0, 2, 70)];
+        compare(&device, (rows, dims), [140, 3], stored, |q, parts, rows, out| {
+            gpu::decode(&gpu, (q, out), parts, rows, dims, 64 * 2 * dim as u64 * 4).unwrap();
+        });
+    }
 }
 
 /// Rows that share a prompt and rows that do not, with and without a suffix, for every count of queries a workgroup
@@ -169,10 +221,12 @@ fn tokens_side_by_side_give_what_the_twin_gives() {
         for rows in [shared, lone, whole] {
             // the queries and what the parts make fit a binding; the caches may not
             let outputs = rows.len() * 10 * heads.q_width() * 4;
-            for limit in [gpu.max_binding(), outputs.max(64 * heads.kv_width() * 4) as u64] {
-                compare(&device, (rows.clone(), dims), [193, 8], |q, parts, rows, out| {
-                    assert!(split::decode(&gpu, (q, out), &parts, rows, dims, limit).unwrap());
-                });
+            for stored in [Dtype::F32, Dtype::F16] {
+                for limit in [gpu.max_binding(), outputs.max(64 * heads.kv_width() * 4) as u64] {
+                    compare(&device, (rows.clone(), dims), [193, 8], stored, |q, parts, rows, out| {
+                        assert!(split::decode(&gpu, (q, out), &parts, rows, dims, limit).unwrap());
+                    });
+                }
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::rerank::{
     Teacher, Trace, TraceConfig, TraceCounts, Weights, read_traces, sample_traces, write_traces,
 };
 use crate::text::{ChatTemplate, Tokenizer};
-use gr2_kernels::Device;
+use gr2_kernels::{Device, Dtype};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -132,6 +132,7 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
                     seed: config.seed,
                     step: prompts.slates.first().copied().unwrap_or(0) << 16 | prompts.attempt as u64,
                     max_rows: local.batch,
+                    kv_cache: Dtype::F32,
                 };
                 Ok(rollout(&model, &prompts.prompts, &Free, &settings)?.into_iter().map(|r| r.tokens).collect())
             };
