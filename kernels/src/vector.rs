@@ -6,14 +6,27 @@ use std::sync::LazyLock;
 /// The widest vector instructions of this machine.
 pub(crate) static ARCH: LazyLock<Arch> = LazyLock::new(Arch::new);
 
-/// Asks for the cache line at `at`, which need not be memory of this process, where the processor can be asked.
+/// Bytes of a cache line.
+pub(crate) const LINE: usize = 64;
+
+/// Bytes of an operand that is read once between what is multiplied and what the memory is asked for: by then it has answered.
+const AHEAD: usize = 16 << 10;
+
+/// Rows of so many bytes between what is multiplied and what is prefetched, of those that `taken` are multiplied of at a time.
+#[inline(always)]
+pub(crate) fn rows_ahead(taken: usize, row: usize) -> usize {
+    (AHEAD / row.max(1)).max(taken)
+}
+
+/// Asks for the cache line at `at`, which need not be memory of this process, where the processor can be asked. It comes to the
+/// second cache: the first is too small for what is read until it is wanted, and waits for fewer lines at a time.
 #[inline(always)]
 pub(crate) fn prefetch<T>(at: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch changes nothing and does not fault
     unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(at.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = at;

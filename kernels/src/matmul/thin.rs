@@ -9,11 +9,10 @@ use rayon::prelude::*;
 
 /// True where this way is the faster one: with shorter sums the transposition of the few rows costs more than it saves
 /// (16 x 1024 x 32: 45 against 30 us); more rows gain only where `gemm` would copy an operand that is not in the second cache.
-/// One row is left to `gemm`, which has a loop of its own for it.
 pub fn pays(m: usize, n: usize, k: usize) -> bool {
     let (few, many) = (m.min(n), m.max(n));
     match few {
-        2..=TILE_ROWS => many >= 64 && k >= 64,
+        1..=TILE_ROWS => many >= 64 && k >= 64,
         _ => few > TILE_ROWS && few <= 64 && k >= 256 && many * k >= 3 << 16,
     }
 }
@@ -54,7 +53,7 @@ fn products<T: Real, W: Stored<T> + Send>(few: View<T>, many_and_y: &[(View<W>, 
     let pairs = if few.height() <= DOT_ROWS { W::pairs(few, matrices) } else { None };
     let side_by_side = (few.height() > DOT_ROWS).then(|| SideBySide::new(few));
     let columns = side_by_side.as_ref().map_or(few.t(), SideBySide::view);
-    let part = PART.div_ceil(few.height() * k).next_multiple_of(6);
+    let part = PART.div_ceil(few.height() * k).next_multiple_of(12);
     let mut parts = vec![];
     for &(many, y) in many_and_y {
         parts.extend(pieces(0..many.height(), part).map(|rows| (many.rows(rows.clone()), y.at(rows.start, 0))));

@@ -3,18 +3,17 @@
 
 use super::View;
 use crate::real::Real;
+use crate::vector::LINE;
 
 /// Bytes from row to row at which that is so, or a multiple of them: 16 rows in two of the 64 sets of 8 lines.
 const COLLISION: usize = 2048;
-/// Bytes that keep such rows apart: a line.
-const LINE: usize = 64;
 
 /// True if rows of `T` meet that are so many elements apart.
 pub(crate) fn collide<T>(stride: usize) -> bool {
     stride > 0 && (stride * size_of::<T>()).is_multiple_of(COLLISION)
 }
 
-/// Elements from row to row that keep rows of `cols` apart.
+/// Elements from row to row that keep rows of `cols` apart, by a line if they have to be.
 pub(crate) fn pitch<T>(cols: usize) -> usize {
     if collide::<T>(cols) { cols + LINE / size_of::<T>() } else { cols }
 }

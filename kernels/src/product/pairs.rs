@@ -3,7 +3,7 @@
 
 use super::tile::{DotTiles, tiles};
 use super::{Target, View};
-use crate::vector::{ARCH, Vector, prefetch};
+use crate::vector::{ARCH, Vector, prefetch, rows_ahead};
 use half::bf16;
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
@@ -64,7 +64,8 @@ impl DotTiles for Dots<'_> {
     #[inline(always)]
     fn tile<S: Simd, const I: usize, const J: usize>(&self, simd: S, i: usize, j: usize) {
         let words: [&[u32]; J] = std::array::from_fn(|c| bytemuck::cast_slice(self.many.row(j + c)));
-        let next = words.map(|row| row.as_ptr().wrapping_add(J * self.many.stride() / 2));
+        let ahead = rows_ahead(J, size_of_val(words[0]));
+        let next = words.map(|row| row.as_ptr().wrapping_add(ahead * self.many.stride() / 2));
         let split = words.map(S::as_simd_u32s);
         let even: [_; I] = std::array::from_fn(|r| f32::split::<S>(self.few.half(i + r, 0, &self.words)));
         let odd: [_; I] = std::array::from_fn(|r| f32::split::<S>(self.few.half(i + r, 1, &self.words)));

@@ -1,9 +1,9 @@
 //! Products that read both operands where they lie: a general product copies them into its own layout first, which
 //! for a few rows costs as much as the product itself.
 
-use super::{DOT_ROWS, Target, View};
+use super::{DOT_ROWS, Target, View, collide};
 use crate::real::Real;
-use crate::vector::{ARCH, prefetch};
+use crate::vector::{ARCH, LINE, prefetch, rows_ahead};
 use pulp::{Simd, WithSimd};
 
 /// `y = scale a b` or `y += scale a b`, where the rows of `b` are consecutive elements: a tile of sums takes some rows
@@ -52,6 +52,8 @@ impl<T: Real> WithSimd for Broadcast<'_, T> {
         // whole vectors, also past the last column where there is memory: what they give is not written
         let padded = View { cols: cols.next_multiple_of(lanes), ..self.0.b };
         let vectors = if padded.fits() { padded.cols / lanes } else { cols / lanes };
+        // twice as many rows of one vector, unless more of them meet in a set of the first cache than it holds
+        let many = vectors == 1 && !collide::<T>(self.0.a.row_stride);
         let mut i = 0;
         while i < rows {
             // sums enough to hide the latency of the multiply-adds, and few enough for sixteen registers
@@ -61,6 +63,7 @@ impl<T: Real> WithSimd for Broadcast<'_, T> {
                 3 => (3, 2),
                 4 => (4, 2),
                 5 => (5, 2),
+                12.. if many => (12, 1),
                 _ => (6, 2),
             };
             for j in (0..vectors).step_by(wide) {
@@ -80,7 +83,8 @@ impl<T: Real> WithSimd for Broadcast<'_, T> {
                     (4, _) => self.tile::<S, 4, 1>(simd, i, j),
                     (5, 2) => self.tile::<S, 5, 2>(simd, i, j),
                     (5, _) => self.tile::<S, 5, 1>(simd, i, j),
-                    (_, 2) => self.tile::<S, 6, 2>(simd, i, j),
+                    (6, 2) => self.tile::<S, 6, 2>(simd, i, j),
+                    (12, _) => self.tile::<S, 12, 1>(simd, i, j),
                     (_, _) => self.tile::<S, 6, 1>(simd, i, j),
                 }
             }
@@ -94,9 +98,6 @@ impl<T: Real> WithSimd for Broadcast<'_, T> {
         }
     }
 }
-
-/// Rows of `b` between what a tile multiplies and what it asks the memory for.
-const AHEAD: usize = 8;
 
 impl<T: Real> Broadcast<'_, T> {
     /// Rows i.. and columns j.. of the result: I rows by J vectors.
@@ -120,14 +121,16 @@ impl<T: Real> Broadcast<'_, T> {
                 }
             }
         };
-        // the larger operand comes from memory: where it is `a`, the next rows while these are multiplied
-        let next = a.data.as_ptr().wrapping_add((i + I) * a.row_stride);
-        let pace = if a.row_stride == a.cols { I } else { 0 };
+        // the larger operand comes from memory: where it is `a`, later rows while these are multiplied for the first time
+        let next = a.data.as_ptr().wrapping_add((i + rows_ahead(I, a.cols * size_of::<T>())) * a.row_stride);
+        let pace = if a.row_stride == a.cols && j == 0 { I } else { 0 };
+        let ahead = rows_ahead(1, J * size_of::<T::Of<S>>());
         for l in 0..a.cols {
             prefetch(next.wrapping_add(l * pace));
             if I <= DOT_ROWS {
-                let later = b.data.as_ptr().wrapping_add((l + AHEAD) * b.row_stride + j);
-                (0..J).step_by(2).for_each(|c| prefetch(later.wrapping_add(c * T::lanes::<S>())));
+                let later = b.data.as_ptr().wrapping_add((l + ahead) * b.row_stride + j);
+                let vectors = (LINE / size_of::<T::Of<S>>()).max(1);
+                (0..J).step_by(vectors).for_each(|c| prefetch(later.wrapping_add(c * T::lanes::<S>())));
             }
             step(l);
         }
@@ -185,7 +188,8 @@ impl<T: Real> DotTiles for Dots<'_, T> {
     #[inline(always)]
     fn tile<S: Simd, const I: usize, const J: usize>(&self, simd: S, i: usize, j: usize) {
         let Product { a, b, .. } = &self.0;
-        let next: [_; J] = std::array::from_fn(|c| b.data.as_ptr().wrapping_add((j + J + c) * b.row_stride));
+        let later = j + rows_ahead(J, b.cols * size_of::<T>());
+        let next: [_; J] = std::array::from_fn(|c| b.data.as_ptr().wrapping_add((later + c) * b.row_stride));
         let a: [_; I] = std::array::from_fn(|r| T::split::<S>(a.row(i + r)));
         let b: [_; J] = std::array::from_fn(|c| T::split::<S>(b.row(j + c)));
         let mut lanes = [[T::zeros(simd); J]; I];
