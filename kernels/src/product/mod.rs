@@ -263,9 +263,17 @@ mod tests {
     #[test]
     fn few_rows_or_columns_give_the_plain_product() {
         let numbers = |n: usize| (0..n).map(|i| ((i * i + 3 * i) % 17) as f32 - 8.0).collect::<Vec<f32>>();
-        for (rows, cols, inner) in
-            [(1, 70, 9), (2, 35, 3), (3, 17, 20), (4, 5, 33), (5, 64, 7), (16, 3, 8), (13, 41, 40)]
-        {
+        for (rows, cols, inner) in [
+            (1, 70, 9),
+            (2, 35, 3),
+            (3, 17, 20),
+            (4, 5, 33),
+            (5, 64, 7),
+            (16, 3, 8),
+            (13, 41, 40),
+            (29, 8, 20),
+            (31, 16, 9),
+        ] {
             let (a_data, b_data) = (numbers(rows * (inner + 1)), numbers(inner * (cols + 2)));
             let a = View::new(&a_data, rows, inner, inner + 1);
             let (b, b_rows) = (View::new(&b_data, inner, cols, cols + 2), View::new(&b_data, cols, inner, inner).t());
