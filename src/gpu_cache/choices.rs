@@ -1,6 +1,6 @@
 //! Measured choices on disk: one file for each adapter, driver, version of the kernels and precision.
 
-use super::hash_of_kernels;
+use super::{HASH, KERNELS};
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use gr2_kernels::bench::Tuned;
@@ -50,20 +50,20 @@ impl Key {
         Key {
             adapter: format!("{} ({})", summary.name, summary.backend),
             driver: summary.driver.clone(),
-            kernels: short_hash(hash_of_kernels()),
+            kernels: short_hash(*KERNELS),
             matrix_units: gpu.mixed(),
         }
     }
 
     fn file(&self) -> String {
         let text = serde_json::to_vec(self).expect("invariant: strings serialise");
-        format!("{}.json", short_hash(Sha256::new_with_prefix(text)))
+        format!("{}.json", short_hash(Sha256::digest(text).into()))
     }
 }
 
 /// Enough of a hash to tell a few files apart.
-fn short_hash(hash: Sha256) -> String {
-    format!("{:x}", hash.finalize())[..16].to_string()
+fn short_hash(hash: [u8; HASH]) -> String {
+    hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Product {
@@ -110,6 +110,10 @@ pub fn save(directory: &Path, gpu: &Gpu, tuned: &[Tuned]) -> Result<PathBuf> {
 /// Gives a GPU the choices that `directory` has for it: how many. A file that cannot be read or is of another key counts as none.
 pub fn load(directory: &Path, gpu: &Gpu) -> usize {
     let directory = directory.join(CHOICES);
+    // before the kernels are hashed
+    if !directory.is_dir() {
+        return 0;
+    }
     let key = Key::of(gpu);
     let Some(saved) = read(&directory.join(key.file()), &key) else { return 0 };
     let choices: Vec<(Tunable, String)> =

@@ -10,19 +10,23 @@ pub use pipelines::keep as keep_pipelines;
 use etcetera::BaseStrategy;
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 /// `gr2` in the user's cache directory, or none where there is no such directory.
 pub fn directory() -> Option<PathBuf> {
     Some(etcetera::choose_base_strategy().ok()?.cache_dir().join("gr2"))
 }
 
-/// Of every kernel's text and sizes.
-fn hash_of_kernels() -> Sha256 {
+/// Bytes of a hash.
+const HASH: usize = 32;
+
+/// Of every kernel's text and sizes: computed once, where it is asked for.
+static KERNELS: LazyLock<[u8; HASH]> = LazyLock::new(|| {
     let mut hash = Sha256::new();
     for kernel in gr2_kernels::kernels() {
         hash.update(kernel.name);
         kernel.sources.iter().for_each(|text| hash.update(text));
         hash.update(format!("{:?}", kernel.constants));
     }
-    hash
-}
+    hash.finalize().into()
+});

@@ -1,15 +1,12 @@
 //! What drivers have compiled, on disk: one file for each GPU, written anew when another version of the kernels comes. Drivers that
 //! keep caches of their own gain little by it.
 
-use super::hash_of_kernels;
+use super::{HASH, KERNELS};
 use crate::error::{Error, Result};
 use crate::files::write_atomic_with;
 use gr2_kernels::Gpu;
 use sha2::{Digest, Sha256};
 use std::path::Path;
-
-/// Bytes of a hash. A file has that of the kernels, that of what was compiled, and what was compiled: drivers trust what they read.
-const HASH: usize = 32;
 
 /// Gives a GPU what its driver compiled in earlier runs, from `directory`, where all it has compiled is written when the GPU is
 /// closed. A file that is damaged or of other kernels counts as none; one that cannot be written is warned of. Nothing happens where
@@ -18,16 +15,15 @@ pub fn keep(directory: &Path, gpu: &Gpu) {
     let Some(key) = gpu.pipeline_cache_key() else { return };
     let directory = directory.join("pipelines");
     let path = directory.join(format!("{key}.bin"));
-    let kernels: [u8; HASH] = hash_of_kernels().finalize().into();
-    let before = std::fs::read(&path).ok().and_then(|bytes| parse(bytes, &kernels));
+    let (known, before) = std::fs::read(&path).ok().and_then(parse).unzip();
     tracing::debug!("{}: {} bytes of compiled kernels", path.display(), before.as_ref().map_or(0, Vec::len));
-    let known = before.clone();
     let keep = move |compiled: &[u8]| {
-        if known.as_deref() == Some(compiled) {
+        let header = header(compiled);
+        if known == Some(header) {
             return;
         }
         let written = std::fs::create_dir_all(&directory).map_err(Error::io(&directory));
-        if let Err(problem) = written.and_then(|()| write(&path, &kernels, compiled)) {
+        if let Err(problem) = written.and_then(|()| write(&path, header, compiled)) {
             tracing::warn!("{problem}; the next run compiles its kernels again");
         }
     };
@@ -35,16 +31,23 @@ pub fn keep(directory: &Path, gpu: &Gpu) {
     unsafe { gpu.set_pipeline_cache(before.as_deref(), keep) };
 }
 
-fn parse(mut bytes: Vec<u8>, kernels: &[u8; HASH]) -> Option<Vec<u8>> {
-    let compiled = (bytes.len() >= 2 * HASH).then(|| bytes.split_off(2 * HASH))?;
-    let whole = bytes[..HASH] == kernels[..] && bytes[HASH..] == Sha256::digest(&compiled)[..];
-    whole.then_some(compiled)
+/// What a file begins with: the hash of the kernels, and that of what was compiled, which follows. Drivers trust what they read.
+type Header = [[u8; HASH]; 2];
+
+fn header(compiled: &[u8]) -> Header {
+    [*KERNELS, Sha256::digest(compiled).into()]
 }
 
-fn write(path: &Path, kernels: &[u8; HASH], compiled: &[u8]) -> Result<()> {
+/// The header of a file, and what was compiled.
+fn parse(mut file: Vec<u8>) -> Option<(Header, Vec<u8>)> {
+    let compiled = (file.len() >= size_of::<Header>()).then(|| file.split_off(size_of::<Header>()))?;
+    let header = header(&compiled);
+    (file == header.as_flattened()).then_some((header, compiled))
+}
+
+fn write(path: &Path, header: Header, compiled: &[u8]) -> Result<()> {
     write_atomic_with(path, |out| {
-        out.write_all(kernels)?;
-        out.write_all(&Sha256::digest(compiled))?;
+        out.write_all(header.as_flattened())?;
         out.write_all(compiled)
     })
 }
@@ -70,23 +73,24 @@ mod tests {
         };
         run(device, gpu);
         let first = std::fs::read(&path).expect("written");
-        let kernels: [u8; HASH] = hash_of_kernels().finalize().into();
-        let compiled = parse(first.clone(), &kernels).expect("whole");
+        let (_, compiled) = parse(first.clone()).expect("whole");
         assert!(!compiled.is_empty());
 
         let (device, gpu) = crate::check::gpu("opened before").unwrap();
         run(device, gpu);
-        let again = parse(std::fs::read(&path).unwrap(), &kernels).expect("whole");
+        let (_, again) = parse(std::fs::read(&path).unwrap()).expect("whole");
         assert!(again.len() >= compiled.len());
 
         let mut damaged = first.clone();
         *damaged.last_mut().unwrap() ^= 1;
-        assert!(parse(damaged.clone(), &kernels).is_none());
-        assert!(parse(first[..HASH].to_vec(), &kernels).is_none());
-        assert!(parse(first, &[0; HASH]).is_none());
+        assert!(parse(damaged.clone()).is_none());
+        assert!(parse(first[..HASH].to_vec()).is_none());
+        let mut of_other_kernels = first;
+        of_other_kernels[..HASH].fill(0);
+        assert!(parse(of_other_kernels).is_none());
         std::fs::write(&path, damaged).unwrap();
         let (device, gpu) = crate::check::gpu("opened before").unwrap();
         run(device, gpu);
-        assert!(parse(std::fs::read(&path).unwrap(), &kernels).is_some(), "written anew");
+        assert!(parse(std::fs::read(&path).unwrap()).is_some(), "written anew");
     }
 }
