@@ -21,8 +21,9 @@ override WG: u32 = 64u;
 
 struct Places { source: u32, result: u32, are_bound: bool }
 
-// tokens of the bound spans
+// tokens of the bound spans, where there is a token of that number
 fn places_of(index: u32) -> Places {
+    if (index >= p.runs * p.tokens) { return Places(0u, 0u, false); }
     let run = index / p.tokens * 4u;
     let token = index % p.tokens;
     let source = table[run] * p.from_capacity + table[run + 1u] + token;
@@ -34,9 +35,7 @@ fn places_of(index: u32) -> Places {
 @compute @workgroup_size(WG)
 fn move_tokens(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
                @builtin(local_invocation_index) lane: u32) {
-    let index = group_index(group, groups);
-    if (index >= p.runs * p.tokens) { return; }
-    let places = places_of(index);
+    let places = places_of(group_index(group, groups));
     if (!places.are_bound) { return; }
     for (var c = lane; c < p.width; c += WG) {
         let a = places.source * p.width + c;
@@ -49,9 +48,7 @@ fn move_tokens(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups)
 @compute @workgroup_size(WG)
 fn narrow_tokens(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
                  @builtin(local_invocation_index) lane: u32) {
-    let index = group_index(group, groups);
-    if (index >= p.runs * p.tokens) { return; }
-    let places = places_of(index);
+    let places = places_of(group_index(group, groups));
     if (!places.are_bound) { return; }
     for (var c = lane; c < p.width; c += WG) {
         let a = (places.source * p.width + c) * 2u;

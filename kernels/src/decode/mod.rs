@@ -199,6 +199,9 @@ fn tokens_of(op: &'static str, name: &str, keys: &Buffer, heads: Heads) -> Resul
 /// Slots in a suffix cache, whose keys and values are of one kind.
 fn slots_of(op: &'static str, (keys, values): (&Buffer, &Buffer), dims: DecodeDims) -> Result<usize> {
     keys.device().expect_all(op, &[values])?;
+    if keys.dtype() != Dtype::F16 {
+        keys.expect_float(op, "suffix k")?;
+    }
     values.expect_len(op, "suffix v", keys.len())?;
     values.expect_dtype(op, "suffix v", keys.dtype())?;
     let slot = dims.capacity * dims.heads.kv_width();

@@ -108,8 +108,9 @@ pub fn write_tokens(
 /// `cache[to_i, ..len] = cache[from_i, ..len]` for keys and values, as if all at once: slots may be permuted and
 /// copied several times, as beams are. Slots that are not in `to` keep what they hold.
 ///
-/// Shapes: `suffix` = keys and values (slots, capacity, K, D), of any dtype; `from` and `to` of one length; `len` tokens are in use.
-/// Errors: `Shape` for a slot outside the cache, two values for one slot, or a `len` past the capacity; `OutOfMemory`
+/// Shapes: `suffix` = keys and values (slots, capacity, K, D); `from` and `to` of one length; `len` tokens are in use.
+/// Dtypes: f32 or f16; f64 on the CPU.
+/// Errors: `Dtype`; `Shape` for a slot outside the cache, two values for one slot, or a `len` past the capacity; `OutOfMemory`
 /// for the copy of the moved slots (64 MiB at most, or one token of each).
 pub fn copy_slots(
     suffix: (&mut Buffer, &mut Buffer),

@@ -113,6 +113,10 @@ fn what_lies_outside_the_caches_is_refused() {
     let (_, _, [mut sk, mut sv]) = caches(0);
     let twice = copy_slots((&mut sk, &mut sv), (&[0, 1], &[2, 2]), 1, DIMS).unwrap_err().to_string();
     assert_eq!(twice, "copy slots: two values for slot 2");
+    let mut numbers = [(); 2].map(|()| Buffer::zeros(&Device::Cpu, "test", Dtype::U32, 20 * WIDTH).unwrap());
+    let [k, v] = &mut numbers;
+    let integers = copy_slots((k, v), (&[0], &[2]), 1, DIMS).unwrap_err().to_string();
+    assert_eq!(integers, "copy slots: suffix k is u32, expected f32 or f64");
     assert!(Places::new(vec![(1, 2), (0, 0), (1, 2)]).is_err());
 }
 
