@@ -12,10 +12,10 @@ pub(crate) const LINE: usize = 64;
 /// Bytes of an operand that is read once between what is multiplied and what the memory is asked for: by then it has answered.
 const AHEAD: usize = 16 << 10;
 
-/// Rows of so many bytes between what is multiplied and what is prefetched, of those that `taken` are multiplied of at a time.
+/// Rows of so many elements between what is multiplied and what is prefetched, unless more of them are multiplied at a time.
 #[inline(always)]
-pub(crate) fn rows_ahead(taken: usize, row: usize) -> usize {
-    (AHEAD / row.max(1)).max(taken)
+pub(crate) fn rows_ahead<T>(row: usize) -> usize {
+    AHEAD / (row * size_of::<T>()).max(1)
 }
 
 /// Asks for the cache line at `at`, which need not be memory of this process, where the processor can be asked. It comes to the

@@ -75,7 +75,7 @@ fn products<T: Real, W: Stored<T> + Send>(few: View<T>, many_and_y: &[(View<W>, 
         } else {
             (y, accumulate)
         };
-        // a tile has six rows
+        // a tile has six rows, or twice as many where they are short
         let depth = DEPTH.min(W::AT_ONCE / 6);
         for terms in pieces(0..k, depth) {
             let columns = columns.rows(terms.clone());

@@ -40,7 +40,7 @@ pub(crate) fn are_words(many: View<bf16>) -> bool {
 /// Safety: `y` has a place of its own for every element of the result, and nothing else touches those meanwhile.
 pub(crate) unsafe fn dots(y: Target<f32>, keep: bool, few: &Pairs, words: Range<usize>, many: View<bf16>) {
     assert!(many.fits() && words.end <= few.words && many.width() == 2 * words.len(), "invariant: operands agree");
-    ARCH.dispatch(Dots { y, keep, few, words, many });
+    ARCH.dispatch(Dots { y, keep, few, words, many, ahead: rows_ahead::<bf16>(many.width()) });
 }
 
 struct Dots<'a> {
@@ -49,6 +49,8 @@ struct Dots<'a> {
     few: &'a Pairs,
     words: Range<usize>,
     many: View<'a, bf16>,
+    /// Rows of `many` between those that are multiplied and those that are prefetched, if that is more than a tile's.
+    ahead: usize,
 }
 
 impl WithSimd for Dots<'_> {
@@ -64,8 +66,7 @@ impl DotTiles for Dots<'_> {
     #[inline(always)]
     fn tile<S: Simd, const I: usize, const J: usize>(&self, simd: S, i: usize, j: usize) {
         let words: [&[u32]; J] = std::array::from_fn(|c| bytemuck::cast_slice(self.many.row(j + c)));
-        let ahead = rows_ahead(J, size_of_val(words[0]));
-        let next = words.map(|row| row.as_ptr().wrapping_add(ahead * self.many.stride() / 2));
+        let next = words.map(|row| row.as_ptr().wrapping_add(self.ahead.max(J) * self.many.stride() / 2));
         let split = words.map(S::as_simd_u32s);
         let even: [_; I] = std::array::from_fn(|r| f32::split::<S>(self.few.half(i + r, 0, &self.words)));
         let odd: [_; I] = std::array::from_fn(|r| f32::split::<S>(self.few.half(i + r, 1, &self.words)));

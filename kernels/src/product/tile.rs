@@ -12,14 +12,14 @@ use pulp::{Simd, WithSimd};
 /// Safety: the operands hold their shapes and have as many terms as each other; `y` has a place of its own for every
 /// element of the result, and nothing else touches those meanwhile.
 pub(super) unsafe fn broadcast<T: Real>(y: Target<T>, keep: bool, scale: T, a: View<T>, b: View<T>) {
-    ARCH.dispatch(Broadcast(Product { y, keep, scale, a, b }));
+    ARCH.dispatch(Broadcast(Product { y, keep, scale, a, b, ahead: rows_ahead::<T>(a.cols) }));
 }
 
 /// `y = scale a bᵀ` or `y += scale a bᵀ`, where the rows of both operands are consecutive elements: lanes along the sums.
 ///
 /// Safety: as of [`broadcast`].
 pub(super) unsafe fn dots<T: Real>(y: Target<T>, keep: bool, scale: T, a: View<T>, b: View<T>) {
-    ARCH.dispatch(Dots(Product { y, keep, scale, a, b }));
+    ARCH.dispatch(Dots(Product { y, keep, scale, a, b, ahead: rows_ahead::<T>(b.cols) }));
 }
 
 struct Product<'a, T> {
@@ -28,6 +28,9 @@ struct Product<'a, T> {
     scale: T,
     a: View<'a, T>,
     b: View<'a, T>,
+    /// Rows of the operand that may come from memory between those that are multiplied and those that are prefetched, if that is
+    /// more than a tile's.
+    ahead: usize,
 }
 
 impl<T: Real> Product<'_, T> {
@@ -103,7 +106,7 @@ impl<T: Real> Broadcast<'_, T> {
     /// Rows i.. and columns j.. of the result: I rows by J vectors.
     #[inline(always)]
     fn tile<S: Simd, const I: usize, const J: usize>(&self, simd: S, i: usize, j: usize) {
-        let Product { a, b, .. } = self.0;
+        let Product { a, b, ahead, .. } = self.0;
         let mut sums = [[T::zeros(simd); J]; I];
         let mut step = |l: usize| {
             // SAFETY: both views hold their shapes (the caller of `broadcast` checks), of which these are elements
@@ -122,13 +125,13 @@ impl<T: Real> Broadcast<'_, T> {
             }
         };
         // the larger operand comes from memory: where it is `a`, later rows while these are multiplied for the first time
-        let next = a.data.as_ptr().wrapping_add((i + rows_ahead(I, a.cols * size_of::<T>())) * a.row_stride);
+        let next = a.data.as_ptr().wrapping_add((i + ahead.max(I)) * a.row_stride);
         let pace = if a.row_stride == a.cols && j == 0 { I } else { 0 };
-        let ahead = rows_ahead(1, J * size_of::<T::Of<S>>());
+        let b_ahead = rows_ahead::<T::Of<S>>(J);
         for l in 0..a.cols {
             prefetch(next.wrapping_add(l * pace));
             if I <= DOT_ROWS {
-                let later = b.data.as_ptr().wrapping_add((l + ahead) * b.row_stride + j);
+                let later = b.data.as_ptr().wrapping_add((l + b_ahead) * b.row_stride + j);
                 let vectors = (LINE / size_of::<T::Of<S>>()).max(1);
                 (0..J).step_by(vectors).for_each(|c| prefetch(later.wrapping_add(c * T::lanes::<S>())));
             }
@@ -187,8 +190,8 @@ pub(super) fn tiles<S: Simd>(dots: &impl DotTiles, simd: S, [rows, cols]: [usize
 impl<T: Real> DotTiles for Dots<'_, T> {
     #[inline(always)]
     fn tile<S: Simd, const I: usize, const J: usize>(&self, simd: S, i: usize, j: usize) {
-        let Product { a, b, .. } = &self.0;
-        let later = j + rows_ahead(J, b.cols * size_of::<T>());
+        let Product { a, b, ahead, .. } = self.0;
+        let later = j + ahead.max(J);
         let next: [_; J] = std::array::from_fn(|c| b.data.as_ptr().wrapping_add((later + c) * b.row_stride));
         let a: [_; I] = std::array::from_fn(|r| T::split::<S>(a.row(i + r)));
         let b: [_; J] = std::array::from_fn(|c| T::split::<S>(b.row(j + c)));
