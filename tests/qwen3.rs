@@ -146,6 +146,20 @@ fn mixed_precision_follows_the_curve_of_f32_as_far_as_f16_allows() {
     }
 }
 
+fn greedy_config(max_new_tokens: usize) -> RolloutConfig {
+    RolloutConfig {
+        samples: 1,
+        max_new_tokens,
+        stop: vec![],
+        sampler: SamplerConfig::greedy(),
+        vocab_limit: usize::MAX,
+        seed: 0,
+        step: 0,
+        max_rows: 4,
+        kv_cache: Dtype::F32,
+    }
+}
+
 #[test]
 fn greedy_tokens_are_those_of_transformers() {
     for name in FIXTURES {
@@ -153,17 +167,7 @@ fn greedy_tokens_are_those_of_transformers() {
         let recorded: Vec<u32> = expected.ints("greedy")[0].iter().map(|&t| t as u32).collect();
         let (prompt, continuation) = recorded.split_at(8);
         for device in devices("greedy") {
-            let config = RolloutConfig {
-                samples: 1,
-                max_new_tokens: continuation.len(),
-                stop: vec![],
-                sampler: SamplerConfig::greedy(),
-                vocab_limit: usize::MAX,
-                seed: 0,
-                step: 0,
-                max_rows: 4,
-                kv_cache: Dtype::F32,
-            };
+            let config = greedy_config(continuation.len());
             let found = rollout(&load(name, &device), &[prompt.to_vec()], &Free, &config).expect("generates");
             assert_eq!(found[0].tokens, continuation, "{name} on {device}");
         }
@@ -181,14 +185,10 @@ fn a_cache_in_f16_differs_by_its_rounding() {
             let logps = |kv_cache: Dtype| {
                 let config = RolloutConfig {
                     samples: 2,
-                    max_new_tokens: 6,
-                    stop: vec![],
-                    sampler: SamplerConfig::greedy(),
                     vocab_limit: model.config().vocab_size,
-                    seed: 0,
-                    step: 0,
                     max_rows: 3,
                     kv_cache,
+                    ..greedy_config(6)
                 };
                 rollout(&model, &prompts, &Free, &config).expect("generates")
             };
@@ -222,17 +222,7 @@ fn stored_in_two_bytes_weights_are_what_they_are_rounded_to() {
                 model.logits(&tape, &hidden).expect("logits").tensor().to_f64().expect("download")
             };
             assert_close(&format!("{name} in {dtype} on {device}"), &logits(&stored), &logits(&wide), 2e-5);
-            let config = RolloutConfig {
-                samples: 1,
-                max_new_tokens: 12,
-                stop: vec![],
-                sampler: SamplerConfig::greedy(),
-                vocab_limit: stored.config().vocab_size,
-                seed: 0,
-                step: 0,
-                max_rows: 8,
-                kv_cache: Dtype::F32,
-            };
+            let config = RolloutConfig { vocab_limit: stored.config().vocab_size, max_rows: 8, ..greedy_config(12) };
             let greedy = |model: &Qwen3| {
                 let rollouts = rollout(model, &[tokens[0][..5].to_vec()], &Free, &config).expect("generates");
                 rollouts.into_iter().flat_map(|r| r.tokens).collect::<Vec<u32>>()
