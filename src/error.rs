@@ -113,6 +113,17 @@ pub enum Error {
         hint: Option<String>,
     },
 
+    /// A run directory cannot be worked in: it is not ours, or somebody else's at the moment.
+    #[error("run directory: {}: {problem}{}", .path.display(), hint_line(.hint))]
+    RunDirectory {
+        /// The directory, or the folder or file in it.
+        path: PathBuf,
+        /// What is there.
+        problem: String,
+        /// The remedy.
+        hint: Option<String>,
+    },
+
     /// Stopped by Ctrl-C or a termination signal; everything up to the last checkpoint is kept.
     #[error("{stage}: interrupted; rerun the same command to continue")]
     Interrupted {

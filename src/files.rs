@@ -5,13 +5,19 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+
+/// First characters of the names of files and directories that are being written.
+pub const TEMPORARY: &str = ".writing-";
+/// First characters of the name of a directory while another one takes its place.
+const REPLACED: &str = ".replaced-";
 
 /// Replaces `path` by `bytes`: written to a temporary file beside it, fsynced, renamed, and the directory fsynced.
 ///
@@ -31,7 +37,7 @@ pub fn write_atomic_with(
     let directory = directory_of(path);
     let replace = || -> std::io::Result<()> {
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".writing-");
+        builder.prefix(TEMPORARY);
         // Temporary files are private by default; what is kept gets the permissions any new file would.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
@@ -44,6 +50,16 @@ pub fn write_atomic_with(
         sync_directory(directory)
     };
     replace().map_err(Error::io(path))
+}
+
+/// [`write_atomic`], unless the file has this content already.
+///
+/// Errors: as [`write_atomic`].
+pub fn write_if_changed(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<()> {
+    match std::fs::read(&path) {
+        Ok(found) if found == bytes.as_ref() => Ok(()),
+        _ => write_atomic(path, bytes),
+    }
 }
 
 /// Replaces `path` by one line of JSON for each record, as [`write_atomic`] does.
@@ -120,14 +136,17 @@ pub fn retain_jsonl(path: impl AsRef<Path>, mut keep: impl FnMut(&Value) -> bool
 pub fn replace_directory(directory: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     recover_directory(directory)?;
     let parent = directory_of(directory);
-    let fresh = tempfile::Builder::new().prefix(".writing-").tempdir_in(parent).map_err(Error::io(parent))?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(TEMPORARY);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+    let fresh = builder.tempdir_in(parent).map_err(Error::io(parent))?;
     fill(fresh.path())?;
     let replace = || -> std::io::Result<()> {
-        for entry in std::fs::read_dir(fresh.path())? {
-            File::open(entry?.path())?.sync_all()?;
-        }
-        #[cfg(unix)]
-        std::fs::set_permissions(fresh.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        let files: Vec<_> = std::fs::read_dir(fresh.path())?.collect::<std::io::Result<_>>()?;
+        let permissions = std::fs::metadata(fresh.path())?.permissions();
+        // together: a journal commits once for all that wait
+        files.par_iter().try_for_each(|file| publish(&File::open(file.path())?, &permissions))?;
         let old = beside(directory);
         if directory.exists() {
             std::fs::rename(directory, &old)?;
@@ -140,6 +159,17 @@ pub fn replace_directory(directory: &Path, fill: impl FnOnce(&Path) -> Result<()
         Ok(())
     };
     replace().map_err(Error::io(directory))
+}
+
+/// Makes a finished file durable, and readable to whoever may read its directory: some writers make theirs private.
+fn publish(file: &File, of_directory: &std::fs::Permissions) -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        file.set_permissions(PermissionsExt::from_mode(of_directory.mode() & 0o666))?;
+    }
+    let _ = of_directory;
+    file.sync_all()
 }
 
 /// Undoes a [`replace_directory`] that was killed between its renames.
@@ -156,10 +186,55 @@ pub fn recover_directory(directory: &Path) -> Result<()> {
 }
 
 /// Name of the directory being replaced, while it is.
-fn beside(directory: &Path) -> std::path::PathBuf {
-    let mut name = directory.file_name().unwrap_or_default().to_os_string();
-    name.push(".old");
+fn beside(directory: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(REPLACED);
+    name.push(directory.file_name().unwrap_or_default());
     directory.with_file_name(name)
+}
+
+/// Removes what killed processes left in `directory` while they wrote there, and finishes their replacements. No other process may
+/// be writing in it.
+///
+/// Errors: `Io`.
+pub fn sweep(directory: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(directory).map_err(Error::io(directory))? {
+        let entry = entry.map_err(Error::io(directory))?;
+        let (path, name) = (entry.path(), entry.file_name());
+        let name = name.to_string_lossy();
+        if name.starts_with(TEMPORARY) {
+            let removed = match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                true => std::fs::remove_dir_all(&path),
+                false => std::fs::remove_file(&path),
+            };
+            removed.map_err(Error::io(&path))?;
+        } else if let Some(replaced) = name.strip_prefix(REPLACED) {
+            recover_directory(&directory.join(replaced))?;
+        }
+    }
+    Ok(())
+}
+
+/// Every file below `directory`, in the order of the names: its path from there, with `/` between parts, and its whole path.
+/// Links to directories are not followed; what is being written is left out.
+///
+/// Errors: `Io`.
+pub fn walk(directory: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let (mut found, mut folders) = (vec![], vec![(String::new(), directory.to_path_buf())]);
+    while let Some((above, folder)) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).map_err(Error::io(&folder))? {
+            let entry = entry.map_err(Error::io(&folder))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let (is_directory, path) = (entry.file_type().map_err(Error::io(&folder))?.is_dir(), entry.path());
+            match is_directory {
+                _ if name.starts_with(TEMPORARY) || name.starts_with(REPLACED) => {}
+                true => folders.push((format!("{above}{name}/"), path)),
+                false if path.is_file() => found.push((format!("{above}{name}"), path)),
+                false => {}
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 fn parse_line<T: DeserializeOwned>(path: &Path, line: u64, text: &[u8]) -> Result<T> {
@@ -213,7 +288,7 @@ fn directory_of(path: &Path) -> &Path {
 }
 
 /// Makes a rename inside `directory` durable; a no-op where directories cannot be opened as files (Windows) or fsynced.
-fn sync_directory(directory: &Path) -> std::io::Result<()> {
+pub(crate) fn sync_directory(directory: &Path) -> std::io::Result<()> {
     if cfg!(windows) {
         return Ok(());
     }
@@ -242,6 +317,24 @@ mod tests {
         assert!(failed.unwrap_err().to_string().contains("a.json: stop"));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_kill_left_is_swept_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |names: &[&str]| {
+            for name in names {
+                std::fs::create_dir_all(dir.path().join(name)).unwrap();
+                std::fs::write(dir.path().join(name).join("file"), name).unwrap();
+            }
+        };
+        make(&["a", "a.old", ".replaced-a", ".replaced-b", ".writing-Xy12zQ", "notes"]);
+        std::fs::write(dir.path().join(".writing-file"), "half").unwrap();
+        sweep(dir.path()).unwrap();
+        let names: Vec<String> = walk(dir.path()).unwrap().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["a.old/file", "a/file", "b/file", "notes/file"]);
+        assert_eq!(std::fs::read_to_string(dir.path().join("a/file")).unwrap(), "a");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 4);
     }
 
     #[cfg(unix)]

@@ -82,14 +82,20 @@ fn every_stage_runs_once_and_again_only_if_something_changed() {
     smoke::run(STAGES, &smoke::config(&[]), root, &Device::Cpu);
     assert_eq!(times(root), before, "a second run wrote something");
 
+    let report = smoke::json(&root.join("report.json"));
     smoke::run(STAGES, &smoke::config(&["dapo.steps=1"]), root, &Device::Cpu);
-    let redone = ["dapo/", "dapo.previous/", "eval/", "eval.previous/", "report."];
+    let redone = ["dapo/", "eval/", "kept/", "report.", "run.json"];
     let untouched = |times: Vec<(String, SystemTime)>| -> Vec<_> {
         times.into_iter().filter(|(name, _)| !redone.iter().any(|r| name.starts_with(r))).collect()
     };
     assert_eq!(untouched(times(root)), untouched(before), "a stage before dapo was touched");
     assert_eq!(smoke::column(&root.join("dapo/metrics.jsonl"), "step"), [1.0]);
-    assert_eq!(smoke::column(&root.join("dapo.previous/metrics.jsonl"), "step"), [1.0, 2.0]);
+    assert_ne!(smoke::json(&root.join("report.json")), report);
+
+    // the result before is put back, its report with it
+    smoke::run(STAGES, &smoke::config(&[]), root, &Device::Cpu);
+    assert_eq!(smoke::column(&root.join("dapo/metrics.jsonl"), "step"), [1.0, 2.0]);
+    assert_eq!(smoke::json(&root.join("report.json")), report);
 }
 
 /// Takes every stage for made, with nothing in it.

@@ -1,6 +1,6 @@
 //! Arguments exactly as typed.
 
-use super::{bench, demo, devices, generate, logits, run, tokenize, tune};
+use super::{bench, clean, demo, devices, generate, logits, run, tokenize, tune};
 use crate::error::{Error, Result};
 use crate::gpu_cache;
 use crate::pipeline::Stage;
@@ -46,6 +46,8 @@ pub(super) enum Command {
     Dapo(run::RunArgs),
     /// Stage 9: measures and writes the report.
     Eval(run::RunArgs),
+    /// Lists results of other settings that a run keeps, and removes them with --yes.
+    Clean(clean::CleanArgs),
     /// Lists the devices of this machine.
     Devices(devices::DevicesArgs),
     /// Writes the logits of a token sequence.
@@ -74,6 +76,7 @@ impl Command {
             Command::Sft(args) => args.one(Stage::Sft),
             Command::Dapo(args) => args.one(Stage::Dapo),
             Command::Eval(args) => args.one(Stage::Eval),
+            Command::Clean(args) => args.run(),
             Command::Devices(args) => args.run(),
             Command::Logits(args) => args.run(),
             Command::Generate(args) => args.run(),

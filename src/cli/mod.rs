@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod clean;
 mod demo;
 mod devices;
 mod generate;

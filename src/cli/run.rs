@@ -50,14 +50,15 @@ pub(super) fn execute(
         println!("{}", plan(config, stages)?);
         return Ok(());
     }
-    let device = device.open()?;
+    // first, so that a second run on a folder is refused at once
     let run = RunDir::open(out)?;
+    let device = device.open()?;
     let resolved = toml::to_string(config).map_err(|e| Error::Config {
         field: config.name.clone(),
         problem: e.to_string(),
         hint: None,
     })?;
-    crate::files::write_atomic(out.join("config.toml"), resolved)?;
+    run.publish("config.toml", resolved.as_bytes())?;
     for &stage in stages {
         run_stage(stage, config, &run, &device)?;
     }

@@ -1,17 +1,12 @@
 //! The configuration of a run: one table per stage, every key with a default.
 
-use super::Stage;
-use super::stages::{
-    BaseConfig, Embedding, EvalConfig, MidtrainConfig, SftConfig, SidConfig, SlateSource, SlatesConfig, TeacherChoice,
-    TracesConfig,
-};
+use super::stages::{BaseConfig, EvalConfig, MidtrainConfig, SftConfig, SidConfig, SlatesConfig, TracesConfig};
 use crate::data::DataConfig;
 use crate::error::{Error, Result};
 use crate::rerank::PromptConfig;
 use crate::rl::DapoConfig;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A whole run, as its TOML file spells it. Unknown keys are refused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -97,53 +92,6 @@ impl RunConfig {
         self.sft.validate()?;
         self.dapo.validate()?;
         self.eval.validate()
-    }
-
-    /// Files outside the run directory that a stage reads; a checkpoint directory stands for all its files.
-    pub(super) fn files(&self, stage: Stage) -> Result<Vec<PathBuf>> {
-        let roots: Vec<&Path> = match stage {
-            Stage::Data => return self.data.inputs(),
-            Stage::Sid => match &self.sid.embedding {
-                Embedding::Tfidf => vec![],
-                Embedding::Model(path) | Embedding::File(path) => vec![path],
-            },
-            Stage::Base => self.base.path.iter().map(PathBuf::as_path).collect(),
-            Stage::Slates => match &self.slates.source {
-                SlateSource::File { train, test } => vec![train, test],
-                SlateSource::Model | SlateSource::Markov => vec![],
-            },
-            Stage::Traces if self.traces.teacher == TeacherChoice::Local => vec![&self.traces.local.path],
-            _ => vec![],
-        };
-        let mut files = vec![];
-        for root in roots {
-            if root.is_dir() {
-                let entries = std::fs::read_dir(root).map_err(Error::io(root))?;
-                let paths = entries.map(|entry| entry.map(|e| e.path())).collect::<std::io::Result<Vec<_>>>();
-                files.extend(paths.map_err(Error::io(root))?.into_iter().filter(|path| path.is_file()));
-            } else {
-                files.push(root.into());
-            }
-        }
-        files.sort();
-        Ok(files)
-    }
-
-    /// The part of the configuration that decides a stage's result.
-    pub(super) fn part(&self, stage: Stage) -> Result<Value> {
-        let part = match stage {
-            Stage::Data => serde_json::to_value(&self.data),
-            Stage::Sid => serde_json::to_value(&self.sid),
-            // its tokenizer learns from prompts about slates
-            Stage::Base => serde_json::to_value((&self.base, &self.prompt, self.slates.size)),
-            Stage::Midtrain => serde_json::to_value(&self.midtrain),
-            Stage::Slates => serde_json::to_value(&self.slates),
-            Stage::Traces => serde_json::to_value((&self.traces, &self.prompt)),
-            Stage::Sft => serde_json::to_value(&self.sft),
-            Stage::Dapo => serde_json::to_value(&self.dapo),
-            Stage::Eval => serde_json::to_value((&self.eval, &self.name)),
-        };
-        part.map_err(|e| Error::Config { field: stage.name().into(), problem: e.to_string(), hint: None })
     }
 }
 

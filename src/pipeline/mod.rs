@@ -4,15 +4,19 @@
 //! the keys of the stages it read in `manifest.json`; it is skipped when nothing of that changed, and resumes when it
 //! was interrupted.
 
+mod checksum;
 mod config;
+mod key;
 mod plan;
 mod run_dir;
+mod stage;
 mod stages;
 
 pub use config::RunConfig;
 pub use plan::plan;
-pub use run_dir::{RunDir, Stage};
+pub use run_dir::{Kept, RunDir};
+pub use stage::{STAGES, Stage};
 pub use stages::{
-    BaseConfig, Embedding, EvalConfig, EvalSet, LastLevelChoice, LocalConfig, MidtrainConfig, STAGES, SftConfig,
-    SidConfig, SlateSource, SlatesConfig, TeacherChoice, TracesConfig, run_stage,
+    BaseConfig, Embedding, EvalConfig, EvalSet, LastLevelChoice, LocalConfig, MidtrainConfig, SftConfig, SidConfig,
+    SlateSource, SlatesConfig, TeacherChoice, TracesConfig, run_stage,
 };

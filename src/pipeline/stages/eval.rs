@@ -124,7 +124,7 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
         run.seconds()?.into_iter().map(|(stage, s)| (stage.name().to_string(), json!(s))).collect();
     report.section("seconds", &seconds)?;
     let samples = samples(&setting, &test, &answers, config.eval.samples);
-    report.write(run.root(), &logs(run)?, &samples)?;
+    report.write(directory, &logs(run)?, &samples)?;
     for ranker in ["prerank", "random", "sft", "dapo", "oracle"] {
         if let Some(metrics) = report.get("rerank").and_then(|r| r.get(ranker)) {
             let of = |key: &str| metrics[key].as_f64().map_or("-".into(), |v| format!("{v:.4}"));
@@ -132,6 +132,15 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
             let (valid, free) = (of("valid_rate"), of("free_valid_rate"));
             eprintln!("eval: {ranker:<8} recall@1 {r1}  ndcg@5 {n5}  valid {valid}  without grammar {free}");
         }
+    }
+    Ok(())
+}
+
+/// Lays the current report into the run's own directory.
+pub(super) fn publish(run: &RunDir) -> Result<()> {
+    for name in ["report.json", "report.html"] {
+        let path = run.stage(Stage::Eval).join(name);
+        run.publish(name, &std::fs::read(&path).map_err(Error::io(&path))?)?;
     }
     eprintln!("eval: {}", run.root().join("report.html").display());
     Ok(())

@@ -23,19 +23,6 @@ use super::{RunConfig, RunDir, Stage};
 use crate::error::Result;
 use gr2_kernels::Device;
 
-/// Every stage, in the order they run.
-pub const STAGES: &[Stage] = &[
-    Stage::Data,
-    Stage::Sid,
-    Stage::Base,
-    Stage::Midtrain,
-    Stage::Slates,
-    Stage::Traces,
-    Stage::Sft,
-    Stage::Dapo,
-    Stage::Eval,
-];
-
 /// Makes the result of one stage, or keeps it if nothing it depends on changed.
 ///
 /// Errors: `Run` if an earlier stage's result is missing, `Interrupted`, and what the stage itself finds wrong.
@@ -50,7 +37,11 @@ pub fn run_stage(stage: Stage, config: &RunConfig, run: &RunDir, device: &Device
         Stage::Sft => sft::run(config, run, directory, device),
         Stage::Dapo => dapo::run(config, run, directory, device),
         Stage::Eval => eval::run(config, run, directory, device),
-    })
+    })?;
+    match stage {
+        Stage::Eval => eval::publish(run),
+        _ => Ok(()),
+    }
 }
 
 /// Writes a stage's own results for the report.

@@ -1,0 +1,71 @@
+//! The stages: their names, their order, and whose results each of them reads.
+
+use serde::{Deserialize, Serialize};
+
+/// A stage, in the order they run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Imports items and histories.
+    Data,
+    /// Gives items semantic ids.
+    Sid,
+    /// Trains or takes a base model.
+    Base,
+    /// Teaches it semantic ids and the catalogue.
+    Midtrain,
+    /// Draws up the slates to re-rank.
+    Slates,
+    /// Collects reasoning traces.
+    Traces,
+    /// Fine-tunes on the traces.
+    Sft,
+    /// Reinforces with verifiable rewards.
+    Dapo,
+    /// Measures and reports.
+    Eval,
+}
+
+/// Every stage, in the order they run.
+pub const STAGES: &[Stage] = &[
+    Stage::Data,
+    Stage::Sid,
+    Stage::Base,
+    Stage::Midtrain,
+    Stage::Slates,
+    Stage::Traces,
+    Stage::Sft,
+    Stage::Dapo,
+    Stage::Eval,
+];
+
+impl Stage {
+    /// Its name on the command line and in the run directory.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Data => "data",
+            Stage::Sid => "sid",
+            Stage::Base => "base",
+            Stage::Midtrain => "midtrain",
+            Stage::Slates => "slates",
+            Stage::Traces => "traces",
+            Stage::Sft => "sft",
+            Stage::Dapo => "dapo",
+            Stage::Eval => "eval",
+        }
+    }
+
+    /// The stages whose results it reads.
+    pub fn inputs(self) -> &'static [Stage] {
+        match self {
+            Stage::Data => &[],
+            Stage::Sid | Stage::Base => &[Stage::Data],
+            Stage::Midtrain => &[Stage::Data, Stage::Sid, Stage::Base],
+            Stage::Slates => &[Stage::Data, Stage::Sid, Stage::Midtrain],
+            Stage::Traces => &[Stage::Data, Stage::Sid, Stage::Slates],
+            Stage::Sft => &[Stage::Data, Stage::Sid, Stage::Midtrain, Stage::Slates, Stage::Traces],
+            Stage::Dapo => &[Stage::Data, Stage::Sid, Stage::Slates, Stage::Sft],
+            Stage::Eval => &STAGES[..8],
+        }
+    }
+}
