@@ -139,5 +139,6 @@ pub fn restore(directory: &Path, model: &mut Qwen3, optimizer: &mut Optimizer) -
 }
 
 fn damaged(path: &Path, error: impl std::fmt::Display) -> Error {
-    Error::Weights { path: path.into(), tensor: "training state".into(), problem: format!("damaged: {error}") }
+    let problem = format!("damaged: {error}; delete this checkpoint to begin the stage anew");
+    Error::Weights { path: path.into(), tensor: "training state".into(), problem }
 }

@@ -46,7 +46,7 @@ impl Manifest {
         serde_json::from_str(&text).map(Some).map_err(|e| Error::RunDirectory {
             path: path.clone(),
             problem: format!("is no manifest of gr2: {e}"),
-            hint: Some("move this folder elsewhere; the stage is then made again".into()),
+            hint: Some("move its folder elsewhere, or delete it; the stage is then made again".into()),
         })
     }
 

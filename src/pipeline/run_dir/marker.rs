@@ -50,6 +50,9 @@ impl Marker {
                     let problem = format!("is a run of format {}, this program knows format 1", marker.format);
                     refuse(problem, "use the version of gr2 that made it, or another folder")
                 }
+                _ if Marker::of_unmarked_run(root)?.is_some() => {
+                    refuse(format!("holds stages of gr2 and a damaged {MARKER}"), "delete run.json; it is made again")
+                }
                 _ => refuse(format!("has a {MARKER} that gr2 did not write"), hint),
             },
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(&path)(e)),

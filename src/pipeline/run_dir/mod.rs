@@ -230,8 +230,8 @@ impl RunDir {
 /// Errors: `RunDirectory` if the folder is not ours.
 fn own_manifest(folder: &Path, stage: Stage) -> Result<Option<Manifest>> {
     let refuse = |problem: String| {
-        let hint = Some("move it elsewhere, or name another folder with --out".into());
-        Err(Error::RunDirectory { path: folder.into(), problem, hint })
+        let hint = "move it elsewhere or, if nothing in it is needed, delete it; or name another folder with --out";
+        Err(Error::RunDirectory { path: folder.into(), problem, hint: Some(hint.into()) })
     };
     match Manifest::read(folder)? {
         Some(manifest) if manifest.stage == stage => Ok(Some(manifest)),
