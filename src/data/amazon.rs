@@ -16,7 +16,9 @@ use crate::data::assemble::Collected;
 use crate::data::config::{MissingText, Repeats};
 use crate::data::fields::{Fields, Slot};
 use crate::data::lines::{Line, Lines};
-use crate::data::ratings::Columns;
+use crate::data::prices::Prices;
+use crate::data::ratings::{Columns, Ratings};
+use crate::data::times::Time;
 use crate::data::{DataConfig, Dataset, ImportCounts, Item, User};
 use crate::error::{Error, Result};
 
@@ -28,7 +30,7 @@ const CSV_ENDINGS: [&str; 2] = [".csv", ".csv.gz"];
 pub(super) struct Layout {
     /// Reads a line of the reviews.
     pub(super) review: for<'a> fn(&Line<'a>) -> Result<Review<'a>>,
-    /// Order of the columns in its ratings-only CSV files.
+    /// Order of the columns in its ratings-only CSV files that do not name them.
     pub(super) ratings: Columns,
     /// Reads a line of the metadata.
     pub(super) record: fn(&Line) -> Result<Map<String, Value>>,
@@ -39,12 +41,30 @@ pub(super) struct Layout {
 }
 
 /// Who had what when.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Review<'a> {
     pub(super) user: Cow<'a, str>,
     pub(super) item: Cow<'a, str>,
-    /// Seconds or milliseconds: only the order counts.
-    pub(super) time: i64,
+    pub(super) time: Time,
+}
+
+impl<'a> Review<'a> {
+    /// What `read` makes of a line, or of what the line stands for where Python has written it; `expected` says in words
+    /// what it should be.
+    pub(super) fn read(
+        line: &Line<'a>,
+        expected: &str,
+        read: fn(&str) -> serde_json::Result<Review<'_>>,
+    ) -> Result<Review<'a>> {
+        let owned = |review: Review| Review {
+            user: Cow::Owned(review.user.into_owned()),
+            item: Cow::Owned(review.item.into_owned()),
+            time: review.time,
+        };
+        read(line.text)
+            .or_else(|source| line.loosened().map_or(Err(source), |text| read(&text).map(owned)))
+            .map_err(|source| line.json_error(expected, &source))
+    }
 }
 
 /// The two files.
@@ -104,7 +124,8 @@ pub(super) fn import(config: &DataConfig, layout: &Layout) -> Result<Dataset> {
     let (users, item_keys) = read_reviews(&files.reviews, layout, &mut counts)?;
     let slots = vec![Slot::Missing; item_keys.len()];
     let name = category(&files.metadata);
-    let mut collected = Collected { name, path: files.reviews.clone(), slots, users, counts };
+    let mut collected =
+        Collected { name, path: files.reviews.clone(), slots, users, counts, prices: Prices::default() };
     if config.repeats() == Repeats::First {
         collected.keep_first_purchases();
     }
@@ -125,30 +146,38 @@ fn read_reviews(path: &Path, layout: &Layout, counts: &mut ImportCounts) -> Resu
     struct Event {
         user: u32,
         item: u32,
-        time: i64,
+        time: f64,
     }
     let csv = CSV_ENDINGS.iter().any(|ending| path.to_string_lossy().ends_with(ending));
     let mut user_keys = Keys::default();
     let mut item_keys = Keys::default();
     let mut events = Vec::new();
+    let mut ratings = csv.then(|| Ratings::new(&layout.ratings));
     let mut lines = Lines::open(path)?;
     while let Some(line) = lines.next_line()? {
-        let review = if csv { layout.ratings.read(&line)? } else { Some((layout.review)(&line)?) };
+        let review = match &mut ratings {
+            Some(ratings) => ratings.read(&line)?,
+            None => Some((layout.review)(&line)?),
+        };
         let Some(review) = review else { continue };
         if review.user.is_empty() || review.item.is_empty() {
             let which = if review.user.is_empty() { "user" } else { "item" };
             return Err(line.error(format!("the {which} is empty, expected its key")));
         }
+        let Time(Some(time)) = review.time else {
+            counts.interactions_without_time += 1;
+            continue;
+        };
         let user = user_keys.number(&review.user, &line)?;
         let item = item_keys.number(&review.item, &line)?;
-        events.push(Event { user, item, time: review.time });
+        events.push(Event { user, item, time });
     }
-    counts.interactions_read = events.len() as u64;
+    counts.interactions_read = events.len() as u64 + counts.interactions_without_time;
     counts.users_read = user_keys.len() as u64;
     counts.items_read = item_keys.len() as u64;
 
     // The sort is stable: purchases of the same time keep their order in the file.
-    events.par_sort_by_key(|event| (event.user, event.time));
+    events.par_sort_by(|a, b| a.user.cmp(&b.user).then(a.time.total_cmp(&b.time)));
     let mut users = Vec::with_capacity(user_keys.len());
     for (purchases, key) in events.chunk_by(|a, b| a.user == b.user).zip(&user_keys.keys) {
         users.push(User { key: key.to_string(), items: purchases.iter().map(|event| event.item).collect() });
@@ -168,10 +197,11 @@ fn read_metadata(
     while let Some(line) = lines.next_line()? {
         let record = (layout.record)(&line)?;
         collected.counts.metadata_read += 1;
-        let mut fields = Fields { record: &record, counts: &mut collected.counts };
+        let mut fields = Fields { record: &record, counts: &mut collected.counts, prices: &mut collected.prices };
         let key = fields.key(layout.item_key).map_err(|problem| line.error(problem))?;
-        let slot = item_keys.numbers.get(key.as_str()).map(|number| &mut collected.slots[*number as usize]);
-        let Some(slot) = slot.filter(|slot| **slot != Slot::Removed) else {
+        let wanted =
+            item_keys.numbers.get(key.as_str()).map(|number| (*number, &mut collected.slots[*number as usize]));
+        let Some((number, slot)) = wanted.filter(|(_, slot)| **slot != Slot::Removed) else {
             collected.counts.metadata_not_wanted += 1;
             continue;
         };
@@ -185,6 +215,9 @@ fn read_metadata(
             return Err(line.error("the item has neither title nor description (data.missing_text = \"error\")"));
         }
         collected.counts.metadata_repeated += u64::from(*slot != Slot::Missing);
+        if matches!(found, Slot::Usable(_)) {
+            collected.prices.settle(number);
+        }
         *slot = found;
     }
     if missing == MissingText::Error
@@ -323,6 +356,33 @@ pub(super) mod tests {
         assert!(error.contains("meta_Toys.json:1: the item has neither title nor description"), "{error}");
         let error = message("", &meta("x"), MissingText::Drop);
         assert!(error.contains("nothing to train on") && error.contains("no interactions"), "{error}");
+    }
+
+    #[test]
+    fn times_and_numbers_as_pandas_writes_them() {
+        let line = |user: &str, item: &str, time: &str| {
+            format!("{{\"reviewerID\": \"{user}\", \"asin\": \"{item}\", \"unixReviewTime\": {time}, \"vote\": NaN}}\n")
+        };
+        let reviews = [
+            ("A", "z", "1400000000.5"),
+            ("A", "x", "1.4e9"),
+            ("A", "y", "\"1400000000\""),
+            ("B", "x", "NaN"),
+            ("A", "x", "null"),
+        ];
+        let reviews: String = reviews.iter().map(|(user, item, time)| line(user, item, time)).collect();
+        let metadata = "{\"asin\": \"x\", \"title\": \"X\", \"price\": \"1.299\", \"brand\": NaN}\n\
+                        {\"asin\": \"y\", \"title\": \"Y\", \"price\": \"12,99\"}\n{\"asin\": \"z\", \"title\": \"Z\", \"price\": -Infinity}\n";
+        let data = import_lines(&reviews, metadata, |_| ()).unwrap();
+        let items = &data.catalogue.items;
+        let bought: Vec<&str> = data.users[0].items.iter().map(|item| items[*item as usize].title.as_str()).collect();
+        assert_eq!((data.users.len(), bought), (1, vec!["X", "Y", "Z"]));
+        let price = |title: &str| items.iter().find(|item| item.title == title).unwrap().price;
+        assert_eq!((price("X"), price("Y"), price("Z")), (Some(1299.0), Some(12.99), None));
+        assert_eq!(data.counts.unaccounted(), [0; 3], "{}", data.counts);
+        assert_eq!((data.counts.interactions_without_time, data.counts.prices_with_comma), (2, 1));
+        let none = import_lines(&line("A", "x", "NaN"), metadata, |_| ()).unwrap_err().to_string();
+        assert!(none.contains("hint: purchases need a time"), "{none}");
     }
 
     #[test]

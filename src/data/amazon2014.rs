@@ -11,12 +11,13 @@ use crate::data::amazon::{Layout, Review};
 use crate::data::lines::Line;
 use crate::data::python_literal;
 use crate::data::ratings::Columns;
+use crate::data::times::Time;
 use crate::error::Result;
 
 /// How 2014 writes its records.
 pub(super) const LAYOUT: Layout = Layout {
     review,
-    ratings: Columns { names: ["user", "item", "rating", "timestamp"], header: None },
+    ratings: Columns { names: ["user", "item", "rating", "timestamp"] },
     record,
     item_key: "asin",
     item: |fields, key| fields.item(key),
@@ -31,11 +32,13 @@ pub(super) fn review<'a>(line: &Line<'a>) -> Result<Review<'a>> {
         reviewer: Cow<'a, str>,
         #[serde(borrow)]
         asin: Cow<'a, str>,
-        unix_review_time: i64,
+        unix_review_time: Time,
     }
-    let record: Record = serde_json::from_str(line.text)
-        .map_err(|source| line.json_error("a review with reviewerID, asin and unixReviewTime", &source))?;
-    Ok(Review { user: record.reviewer, item: record.asin, time: record.unix_review_time })
+    fn read(text: &str) -> serde_json::Result<Review<'_>> {
+        let record: Record = serde_json::from_str(text)?;
+        Ok(Review { user: record.reviewer, item: record.asin, time: record.unix_review_time })
+    }
+    Review::read(line, "a review with reviewerID, asin and unixReviewTime", read)
 }
 
 fn record(line: &Line) -> Result<Map<String, Value>> {

@@ -15,7 +15,7 @@ use crate::error::Result;
 /// How 2018 writes its records.
 pub(super) const LAYOUT: Layout = Layout {
     review: amazon2014::review,
-    ratings: Columns { names: ["item", "user", "rating", "timestamp"], header: None },
+    ratings: Columns { names: ["item", "user", "rating", "timestamp"] },
     record,
     item_key: "asin",
     item,

@@ -5,23 +5,22 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::data::Item;
 use crate::data::amazon::{Layout, Review};
 use crate::data::amazon2018;
 use crate::data::fields::Fields;
 use crate::data::lines::Line;
+use crate::data::python_literal;
 use crate::data::ratings::Columns;
+use crate::data::times::Time;
+use crate::data::{ImportCounts, Item};
 use crate::error::Result;
 
 /// How 2023 writes its records.
 pub(super) const LAYOUT: Layout = Layout {
     review,
-    ratings: Columns {
-        names: ["user", "item", "rating", "timestamp"],
-        header: Some("user_id,parent_asin,rating,timestamp"),
-    },
+    ratings: Columns { names: ["user", "item", "rating", "timestamp"] },
     record: amazon2018::record,
     item_key: "parent_asin",
     item,
@@ -34,11 +33,13 @@ fn review<'a>(line: &Line<'a>) -> Result<Review<'a>> {
         user_id: Cow<'a, str>,
         #[serde(borrow)]
         parent_asin: Cow<'a, str>,
-        timestamp: i64,
+        timestamp: Time,
     }
-    let record: Record = serde_json::from_str(line.text)
-        .map_err(|source| line.json_error("a review with user_id, parent_asin and timestamp", &source))?;
-    Ok(Review { user: record.user_id, item: record.parent_asin, time: record.timestamp })
+    fn read(text: &str) -> serde_json::Result<Review<'_>> {
+        let record: Record = serde_json::from_str(text)?;
+        Ok(Review { user: record.user_id, item: record.parent_asin, time: record.timestamp })
+    }
+    Review::read(line, "a review with user_id, parent_asin and timestamp", read)
 }
 
 fn item(fields: &mut Fields, key: String) -> std::result::Result<Item, String> {
@@ -47,10 +48,10 @@ fn item(fields: &mut Fields, key: String) -> std::result::Result<Item, String> {
         description = fields.text("features")?;
     }
     let mut brand = fields.text("store")?;
-    if brand.is_empty()
-        && let Some(Value::Object(details)) = fields.record.get("details")
+    if let Some(details) = details(fields.record, fields.counts)
+        && brand.is_empty()
     {
-        brand = Fields { record: details, counts: fields.counts }.text("Brand")?;
+        brand = Fields { record: &details, counts: fields.counts, prices: fields.prices }.text("Brand")?;
     }
     let mut categories = fields.names("categories")?;
     if categories.is_empty() {
@@ -58,6 +59,25 @@ fn item(fields: &mut Fields, key: String) -> std::result::Result<Item, String> {
         categories.retain(|name| !name.is_empty());
     }
     Ok(Item { key, title: fields.text("title")?, description, brand, categories, price: fields.price("price") })
+}
+
+/// The details: an object, or the text of one, as the Hugging Face data set has them. Others are counted.
+fn details<'a>(record: &'a Map<String, Value>, counts: &mut ImportCounts) -> Option<Cow<'a, Map<String, Value>>> {
+    let details = match record.get("details") {
+        None | Some(Value::Null) => return None,
+        Some(Value::String(text)) if matches!(text.trim(), "" | "None" | "nan" | "null") => return None,
+        Some(Value::Object(details)) => return Some(Cow::Borrowed(details)),
+        // JSON is read as a Python literal, too.
+        Some(Value::String(text)) => python_literal::parse(text).ok(),
+        Some(_) => None,
+    };
+    match details {
+        Some(Value::Object(details)) => Some(Cow::Owned(details)),
+        _ => {
+            counts.details_unreadable += 1;
+            None
+        }
+    }
 }
 
 #[cfg(test)]
@@ -83,6 +103,30 @@ mod tests {
         assert_eq!(items[1].text(), "Comb. Brand: Lurrose. Categories: Beauty, Hair. A comb.");
         assert_eq!((items[0].price, items[1].price), (Some(9.99), None));
         assert_eq!(data.counts.prices_unreadable, 0);
+    }
+
+    #[test]
+    fn details_may_be_the_text_of_an_object() {
+        let of = |details: &str| {
+            let quoted = serde_json::to_string(details).unwrap();
+            let metadata = METADATA.replace(r#"{"Brand": "Lurrose", "Color": "red"}"#, &quoted);
+            let files = (("All_Beauty.jsonl", REVIEWS), ("meta_All_Beauty.jsonl", metadata.as_str()));
+            let data = import_texts(Source::Amazon2023, files.0, files.1, |_| ()).unwrap();
+            (data.catalogue.items[1].brand.clone(), data.counts.details_unreadable)
+        };
+        for text in [
+            r#"{"Brand": "Lurrose", "Set": true, "x": null}"#,
+            "{'Brand': 'Lurrose'}",
+            r#"{"Brand": "Lurrose", "w": NaN}"#,
+        ] {
+            assert_eq!(of(text), ("Lurrose".into(), 0), "{text}");
+        }
+        for text in ["", "{}", "None"] {
+            assert_eq!(of(text), (String::new(), 0), "{text}");
+        }
+        for text in ["Brand: Lurrose", "[1]", "{\"Brand\": "] {
+            assert_eq!(of(text), (String::new(), 1), "{text}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::data::fields::Slot;
+use crate::data::prices::Prices;
 use crate::data::{Catalogue, Dataset, ImportCounts, User, k_core};
 use crate::error::{Error, Result};
 
@@ -14,6 +15,7 @@ pub(super) struct Collected {
     pub(super) slots: Vec<Slot>,
     pub(super) users: Vec<User>,
     pub(super) counts: ImportCounts,
+    pub(super) prices: Prices,
 }
 
 impl Collected {
@@ -53,6 +55,7 @@ impl Collected {
     ///
     /// Errors: `Data` if no item or no user is left.
     pub(super) fn finish(mut self, max_history: Option<u32>) -> Result<Dataset> {
+        self.prices.correct(&mut self.slots);
         self.drop_items_without_text();
         self.keep_k_core();
         self.cap(max_history);
@@ -136,16 +139,28 @@ impl Collected {
         for (reason, count) in counts.left_out() {
             problem.push_str(&format!("\n  {count} {reason}"));
         }
-        let hint = if counts.interactions_read == 0 {
-            "the file has no interactions"
-        } else if counts.items_without_metadata > 0 && counts.items_without_metadata >= counts.items_below_k_core {
-            "do the interactions and the metadata belong to the same category?"
-        } else if counts.k_core > 0 {
-            "lower data.k_core"
-        } else {
-            "items need a title or a description"
-        };
-        Error::Data { path: self.path, line: None, problem, hint: Some(hint.to_owned()) }
+        Error::Data { path: self.path, line: None, problem, hint: Some(remedy(counts).to_owned()) }
+    }
+}
+
+/// What to do about the reason that took most of the interactions; of equal reasons the first in the order of the steps.
+fn remedy(counts: &ImportCounts) -> &'static str {
+    let reasons = [
+        (counts.interactions_without_item, "the lists name no items (null or NaN): check how the file was exported"),
+        (counts.interactions_without_time, "purchases need a time, which their order is made from"),
+        (counts.interactions_without_metadata, "do the interactions and the metadata belong to the same category?"),
+        (
+            counts.interactions_with_markup_title,
+            "the titles are page markup: the metadata were scraped from broken pages",
+        ),
+        (counts.interactions_without_text, "items need a title or a description"),
+        (counts.interactions_below_k_core, "lower data.k_core"),
+    ];
+    let most = reasons.iter().map(|(count, _)| *count).max().unwrap_or(0);
+    match reasons.iter().find(|(count, _)| *count == most && most > 0) {
+        Some((_, remedy)) => remedy,
+        None if counts.users_without_items > 0 => "every list of items in the file is empty",
+        None => "the file has no interactions",
     }
 }
 
@@ -164,7 +179,7 @@ mod tests {
             items_read: slots.len() as u64,
             ..ImportCounts::default()
         };
-        Collected { name: "test".into(), path: "inter.json".into(), slots, users, counts }
+        Collected { name: "test".into(), path: "inter.json".into(), slots, users, counts, prices: Prices::default() }
     }
 
     fn usable(key: &str) -> Slot {
@@ -210,5 +225,24 @@ mod tests {
         assert!(error.contains("1 users below the k-core") && error.ends_with("hint: lower data.k_core"), "{error}");
         let error = collected(vec![Slot::Missing], &[&[0]], 5).finish(None).unwrap_err().to_string();
         assert!(error.contains("1 items without metadata") && error.contains("same category?"), "{error}");
+    }
+
+    #[test]
+    fn the_hint_follows_the_largest_reason() {
+        let hint = |slots: Vec<Slot>, users: &[&[u32]], k_core| {
+            let error = collected(slots, users, k_core).finish(None).unwrap_err().to_string();
+            error.split_once("hint: ").unwrap().1.to_owned()
+        };
+        for k_core in [0, 1, 5] {
+            assert_eq!(hint(vec![Slot::NoText; 4], &[&[0, 1, 2, 3]], k_core), "items need a title or a description");
+        }
+        // Two items without text that somebody bought, ten that nobody did, and a core that takes the other three.
+        let mut slots = vec![usable("a"), Slot::NoText, Slot::NoText];
+        slots.extend(vec![Slot::NoText; 10]);
+        assert_eq!(hint(slots, &[&[0, 0, 0, 1, 2]], 5), "lower data.k_core");
+        assert!(
+            hint(vec![Slot::MarkupTitle, Slot::Missing], &[&[0, 0, 1]], 1).starts_with("the titles are page markup")
+        );
+        assert_eq!(hint(vec![usable("a")], &[], 0), "the file has no interactions");
     }
 }

@@ -25,6 +25,12 @@ pub struct ImportCounts {
     /// Different items in the interactions, and in the item file where that is the catalogue (LC-Rec, shop).
     pub items_read: u64,
 
+    /// Interactions left out because they name no item.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub interactions_without_item: u64,
+    /// Interactions left out because they have no time, which their order is made from.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub interactions_without_time: u64,
     /// Interactions left out because the same user had the same item before.
     pub interactions_repeated: u64,
     /// Interactions left out because their item has no metadata.
@@ -38,6 +44,9 @@ pub struct ImportCounts {
     /// Interactions left out because the user has more recent ones than `max_history` allows.
     pub interactions_over_max_history: u64,
 
+    /// Users left out because their list of items is empty.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub users_without_items: u64,
     /// Users left out because no interaction of theirs remained, other than by the k-core.
     pub users_emptied: u64,
     /// Users left out by the k-core.
@@ -62,8 +71,23 @@ pub struct ImportCounts {
     pub metadata_repeated: u64,
     /// Prices of items that are not a number; the items are kept, without price.
     pub prices_unreadable: u64,
+    /// Prices written with a decimal comma, as in `12,99`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub prices_with_comma: u64,
+    /// Records whose `details` are no object, nor the text of one; their brand may be missing.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub details_unreadable: u64,
+    /// Texts that say `nan`, `None` and the like, which is how a missing value is exported; read as empty.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub texts_not_a_value: u64,
     /// Texts that lost page markup (tags, comments, style sheets, entities); the items are kept.
     pub texts_cleaned: u64,
+    /// Texts that lost characters nobody sees: controls, marks of direction, of width nothing.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub texts_with_hidden_characters: u64,
+    /// Texts that are spelt like a control token somewhere, as in `<|im_end|>`, and lost its angle brackets.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub texts_with_control_tokens: u64,
 
     /// Items kept, that nobody among the users kept has bought.
     pub items_without_interactions: u64,
@@ -75,6 +99,11 @@ pub struct ImportCounts {
     pub interactions: u64,
 }
 
+/// What is not there is not written: files of earlier versions, and of data without such cases, stay as they are.
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 impl ImportCounts {
     /// Read minus kept minus left out: interactions, users, items. All zero, or the importer has lost something.
     pub fn unaccounted(&self) -> [i64; 3] {
@@ -84,6 +113,8 @@ impl ImportCounts {
                 self.interactions_read,
                 &[
                     self.interactions,
+                    self.interactions_without_item,
+                    self.interactions_without_time,
                     self.interactions_repeated,
                     self.interactions_without_metadata,
                     self.interactions_with_markup_title,
@@ -92,7 +123,7 @@ impl ImportCounts {
                     self.interactions_over_max_history,
                 ],
             ),
-            rest(self.users_read, &[self.users, self.users_emptied, self.users_below_k_core]),
+            rest(self.users_read, &[self.users, self.users_without_items, self.users_emptied, self.users_below_k_core]),
             rest(
                 self.items_read,
                 &[
@@ -109,12 +140,15 @@ impl ImportCounts {
     /// What was left out or altered and how often, in words; only what happened.
     pub fn left_out(&self) -> Vec<(&'static str, u64)> {
         let all = [
+            ("interactions that name no item", self.interactions_without_item),
+            ("interactions without a time", self.interactions_without_time),
             ("interactions repeated by the same user", self.interactions_repeated),
             ("interactions with an item without metadata", self.interactions_without_metadata),
             ("interactions with an item titled by markup", self.interactions_with_markup_title),
             ("interactions with an item without text", self.interactions_without_text),
             ("interactions below the k-core", self.interactions_below_k_core),
             ("interactions over max_history", self.interactions_over_max_history),
+            ("users with an empty list of items", self.users_without_items),
             ("users without any interaction left", self.users_emptied),
             ("users below the k-core", self.users_below_k_core),
             ("users shortened to max_history", self.users_over_max_history),
@@ -125,7 +159,12 @@ impl ImportCounts {
             ("metadata records of items not wanted", self.metadata_not_wanted),
             ("metadata records repeated", self.metadata_repeated),
             ("prices unreadable", self.prices_unreadable),
+            ("prices with a decimal comma", self.prices_with_comma),
+            ("details unreadable", self.details_unreadable),
+            ("texts that say nan or None, read as empty", self.texts_not_a_value),
             ("texts cleaned of markup", self.texts_cleaned),
+            ("texts cleaned of hidden characters", self.texts_with_hidden_characters),
+            ("texts spelt like control tokens, brackets taken out", self.texts_with_control_tokens),
         ];
         all.into_iter().filter(|(_, count)| *count > 0).collect()
     }

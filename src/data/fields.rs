@@ -3,7 +3,11 @@
 use serde_json::{Map, Value};
 
 use crate::data::clean::clean;
+use crate::data::prices::Prices;
 use crate::data::{ImportCounts, Item};
+
+/// What pandas and Python write for a value that is missing, where they write text.
+const NO_VALUE: [&str; 7] = ["nan", "NaN", "None", "none", "null", "<NA>", "NaT"];
 
 /// What the metadata say of an item that somebody bought.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +43,8 @@ impl Slot {
 pub(super) struct Fields<'a> {
     pub(super) record: &'a Map<String, Value>,
     pub(super) counts: &'a mut ImportCounts,
+    /// How prices are written in this file.
+    pub(super) prices: &'a mut Prices,
 }
 
 impl Fields<'_> {
@@ -67,7 +73,15 @@ impl Fields<'_> {
     pub(super) fn text(&mut self, field: &str) -> Result<String, String> {
         let mut parts = Vec::new();
         gather(self.record.get(field), field, &mut parts)?;
+        self.leave_out_missing(&mut parts);
         Ok(self.clean(&parts.join(" ")))
+    }
+
+    /// Drops texts that stand for a missing value, and counts them.
+    fn leave_out_missing(&mut self, parts: &mut Vec<String>) {
+        let before = parts.len();
+        parts.retain(|part| !NO_VALUE.contains(&part.trim()));
+        self.counts.texts_not_a_value += (before - parts.len()) as u64;
     }
 
     /// Names of a category path: a text split at commas and `>`, or a list, possibly of lists; without repetitions.
@@ -75,26 +89,35 @@ impl Fields<'_> {
         let value = self.record.get(field);
         let mut parts = Vec::new();
         gather(value, field, &mut parts)?;
-        if let Some(Value::String(path)) = value {
-            parts = path.split([',', '>']).map(str::to_owned).collect();
-        }
+        self.leave_out_missing(&mut parts);
+        let is_path = matches!(value, Some(Value::String(_)));
         let mut names: Vec<String> = Vec::new();
         for part in parts {
-            let name = self.clean(&part);
-            if !name.is_empty() && !names.contains(&name) {
-                names.push(name);
+            let part = self.clean(&part);
+            // Markup first: its own signs divide nothing.
+            let several = if is_path { part.split([',', '>']).collect() } else { vec![part.as_str()] };
+            for name in several.into_iter().map(str::trim) {
+                if !name.is_empty() && !names.iter().any(|known| known == name) {
+                    names.push(name.to_owned());
+                }
             }
         }
         Ok(names)
     }
 
-    /// A number, or a text as in `$12.99`, `from 14.99`, `$1,024.00 - $2,000.00` (the lower end); else nothing, counted.
+    /// A number, or a text as in `$12.99`, `12,99`, `from 14.99`, `$1,024.00 - $2,000.00` (the lower end); else nothing,
+    /// counted.
     pub(super) fn price(&mut self, field: &str) -> Option<f32> {
+        self.prices.forget();
         let price = match self.record.get(field) {
             None | Some(Value::Null) => return None,
             Some(Value::Number(number)) => number.as_f64().map(|price| price as f32),
-            Some(Value::String(text)) if matches!(text.trim(), "" | "None" | "—" | "-") => return None,
-            Some(Value::String(text)) => parse_price(text),
+            Some(Value::String(text)) if matches!(text.trim(), "" | "—" | "-") => return None,
+            Some(Value::String(text)) if NO_VALUE.contains(&text.trim()) => return None,
+            Some(Value::String(text)) => self.prices.read(text).map(|(price, comma)| {
+                self.counts.prices_with_comma += u64::from(comma);
+                price
+            }),
             Some(_) => None,
         };
         let price = price.filter(|price| price.is_finite() && *price >= 0.0);
@@ -103,8 +126,10 @@ impl Fields<'_> {
     }
 
     fn clean(&mut self, text: &str) -> String {
-        let (text, markup) = clean(text);
-        self.counts.texts_cleaned += u64::from(markup);
+        let (text, cleaned) = clean(text);
+        self.counts.texts_cleaned += u64::from(cleaned.markup);
+        self.counts.texts_with_hidden_characters += u64::from(cleaned.hidden);
+        self.counts.texts_with_control_tokens += u64::from(cleaned.control);
         text
     }
 }
@@ -136,18 +161,6 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-fn parse_price(text: &str) -> Option<f32> {
-    let text = text.trim();
-    let text =
-        text.strip_prefix("from ").unwrap_or(text).trim_start_matches("US").trim_start_matches(['$', '£', '€', ' ']);
-    let end = text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | ','))).unwrap_or(text.len());
-    let (number, rest) = text.split_at(end);
-    if !rest.trim_start().is_empty() && !rest.trim_start().starts_with(['-', '–']) {
-        return None;
-    }
-    number.replace(',', "").parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -157,7 +170,8 @@ mod tests {
     fn with<T>(record: Value, read: impl FnOnce(&mut Fields) -> T) -> (T, ImportCounts) {
         let mut counts = ImportCounts::default();
         let record = record.as_object().unwrap().clone();
-        let value = read(&mut Fields { record: &record, counts: &mut counts });
+        let mut prices = Prices::default();
+        let value = read(&mut Fields { record: &record, counts: &mut counts, prices: &mut prices });
         (value, counts)
     }
 
@@ -170,7 +184,11 @@ mod tests {
         assert_eq!(with(json!({}), |fields| fields.text("f")).0.unwrap(), "");
         let error = read(json!({"a": 1})).unwrap_err();
         assert_eq!(error, "field `f`: expected text or a list of texts, found an object");
-        assert_eq!(with(json!({"f": "<b>x"}), |fields| fields.text("f")).1.texts_cleaned, 1);
+        let counted = |text| with(json!({ "f": text }), |fields| fields.text("f")).1;
+        assert_eq!(counted("<b>x").texts_cleaned, 1);
+        assert_eq!(counted("x\u{202e}y").texts_with_hidden_characters, 1);
+        assert_eq!(counted("x &lt;|im_end|&gt;").texts_with_control_tokens, 1);
+        assert_eq!((read(json!(["nan", "a", "None"])).unwrap(), counted("nan").texts_not_a_value), ("a".into(), 1));
     }
 
     #[test]
@@ -179,7 +197,9 @@ mod tests {
         assert_eq!(read(json!([["Beauty", "Hair, Care"], ["Beauty", "Shampoo"]])), ["Beauty", "Hair, Care", "Shampoo"]);
         assert_eq!(read(json!("Office > Paper, Pads,")), ["Office", "Paper", "Pads"]);
         assert_eq!(read(json!(["Toys", "</span></span>"])), ["Toys"]);
-        assert!(read(json!("")).is_empty());
+        assert_eq!(read(json!("Pens &gt; <b>Ink</b> &amp; Co, Ink & Co")), ["Pens", "Ink & Co"]);
+        assert_eq!(read(json!(["Pens", "nan"])), ["Pens"]);
+        assert!(read(json!("")).is_empty() && read(json!("nan")).is_empty());
     }
 
     #[test]
@@ -188,6 +208,8 @@ mod tests {
             (json!(12.5), Some(12.5), 0),
             (json!("$12.99"), Some(12.99), 0),
             (json!("US$ 1,024.00 - $2,000.00"), Some(1024.0), 0),
+            (json!("12,99"), Some(12.99), 0),
+            (json!("nan"), None, 0),
             (json!("from 14.99"), Some(14.99), 0),
             (json!(null), None, 0),
             (json!("None"), None, 0),

@@ -1,22 +1,22 @@
-//! The LC-Rec layout: `X.inter.json` (user → items, oldest first) and `X.item.json` (item → title, description, …).
+//! The LC-Rec layout: `X.inter.json` (user → items, oldest first) and `X.item.json` (item → title, description, …), plain
+//! or gzip.
 //!
-//! `X.index.json`, where present, holds the semantic ids of whoever published the data; it is not read, because the
-//! `sid` stage makes its own.
+//! `X.index.json`, where present, holds the semantic ids of whoever published the data; it is not read here, because the
+//! `sid` stage makes its own, unless `sid.index` names it.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::fs::File;
-use std::io::BufReader;
-use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, Visitor};
+use serde::de::{self, Deserializer, Visitor};
 use serde_json::{Map, Value};
 
 use crate::data::assemble::Collected;
 use crate::data::config::{MissingText, Repeats};
+use crate::data::entries::each_entry;
 use crate::data::fields::{Fields, Slot};
+use crate::data::prices::Prices;
 use crate::data::{DataConfig, Dataset, ImportCounts, User};
 use crate::error::{Error, Result};
 
@@ -35,15 +35,20 @@ pub(super) fn find(config: &DataConfig) -> Result<Files> {
         names.push(entry.map_err(Error::io(&dir))?.file_name().to_string_lossy().into_owned());
     }
     names.sort();
-    let mut prefixes: Vec<&str> = names.iter().filter_map(|name| name.strip_suffix(".inter.json")).collect();
+    let prefix_of = |name: &'_ String| -> Option<String> {
+        Some(name.strip_suffix(".gz").unwrap_or(name).strip_suffix(".inter.json")?.to_owned())
+    };
+    let mut prefixes: Vec<String> = names.iter().filter_map(prefix_of).collect();
+    // sorted: X.inter.json stands beside X.inter.json.gz
+    prefixes.dedup();
     if let Some(prefix) = &config.prefix {
         prefixes.retain(|found| found == prefix);
     }
     let fail =
         |problem, hint: &str| Error::Data { path: dir.clone(), line: None, problem, hint: Some(hint.to_owned()) };
-    let [prefix] = prefixes[..] else {
+    let [prefix] = &prefixes[..] else {
         return Err(match (&prefixes[..], &config.prefix) {
-            ([], Some(prefix)) => fail(format!("no {prefix}.inter.json in this directory"), "see data.prefix"),
+            ([], Some(prefix)) => fail(format!("no {prefix}.inter.json (or .gz) in this directory"), "see data.prefix"),
             ([], None) => fail(
                 format!("no *.inter.json here, found {}", listed(&names)),
                 "the LC-Rec layout is X.inter.json with X.item.json; purchases without item texts cannot be used, \
@@ -52,14 +57,18 @@ pub(super) fn find(config: &DataConfig) -> Result<Files> {
             (several, _) => fail(format!("several data sets: {}", several.join(", ")), "choose one with data.prefix"),
         });
     };
-    let item = dir.join(format!("{prefix}.item.json"));
-    if !item.is_file() {
+    // The plain file where there are both.
+    let file = |kind: &str| {
+        let mut endings = ["json", "json.gz"].iter().map(|ending| dir.join(format!("{prefix}.{kind}.{ending}")));
+        endings.find(|path| path.is_file())
+    };
+    let (Some(inter), Some(item)) = (file("inter"), file("item")) else {
         return Err(fail(
             format!("{prefix}.inter.json has no {prefix}.item.json beside it"),
             "the item file gives titles and descriptions; without texts there are no semantic ids",
         ));
-    }
-    Ok(Files { prefix: prefix.to_owned(), inter: dir.join(format!("{prefix}.inter.json")), item })
+    };
+    Ok(Files { prefix: prefix.clone(), inter, item })
 }
 
 /// Up to five names, and how many more there are.
@@ -80,10 +89,11 @@ pub(super) fn import(config: &DataConfig) -> Result<Dataset> {
         repeats_kept: config.repeats() == Repeats::Keep,
         ..ImportCounts::default()
     };
-    let (mut index, mut slots) = read_items(&files.item, config.missing_text, &mut counts)?;
+    let mut prices = Prices::default();
+    let (mut index, mut slots) = read_items(&files.item, config.missing_text, &mut counts, &mut prices)?;
     let users = read_users(&files.inter, &files.item, config.missing_text, &mut index, &mut slots, &mut counts)?;
     counts.items_read = slots.len() as u64;
-    let mut collected = Collected { name: files.prefix, path: files.inter, slots, users, counts };
+    let mut collected = Collected { name: files.prefix, path: files.inter, slots, users, counts, prices };
     if config.repeats() == Repeats::First {
         collected.keep_first_purchases();
     }
@@ -94,6 +104,7 @@ fn read_items(
     path: &Path,
     missing: MissingText,
     counts: &mut ImportCounts,
+    prices: &mut Prices,
 ) -> Result<(HashMap<String, u32>, Vec<Slot>)> {
     let mut index = HashMap::new();
     let mut slots: Vec<Slot> = Vec::new();
@@ -102,12 +113,13 @@ fn read_items(
         if index.insert(key.clone(), slots.len() as u32).is_some() {
             return Err(format!("item `{key}` stands here a second time"));
         }
-        let mut fields = Fields { record: &record, counts };
+        let mut fields = Fields { record: &record, counts, prices };
         let item = fields.item(key.clone()).map_err(|problem| format!("item `{key}`: {problem}"))?;
         let slot = Slot::of(item, record.get("title"));
         if slot == Slot::NoText && missing == MissingText::Error {
             return Err(format!("item `{key}` has neither title nor description (data.missing_text = \"error\")"));
         }
+        prices.settle(slots.len() as u32);
         slots.push(slot);
         Ok(())
     })?;
@@ -124,15 +136,19 @@ fn read_users(
 ) -> Result<Vec<User>> {
     let mut users: Vec<User> = Vec::new();
     let mut seen = HashSet::new();
-    each_entry(path, "an object of users, each with a list of items", |key, bought: Vec<ItemKey>| {
-        if bought.is_empty() {
-            return Err(format!("user `{key}` has no items"));
-        }
+    each_entry(path, "an object of users, each with a list of items", |key, bought: Option<Vec<ItemKey>>| {
         if !seen.insert(key.clone()) {
             return Err(format!("user `{key}` stands here a second time; merge the two lists"));
         }
+        let bought = bought.unwrap_or_default();
+        counts.users_read += 1;
+        counts.interactions_read += bought.len() as u64;
         let mut items = Vec::with_capacity(bought.len());
         for ItemKey(item) in bought {
+            let Some(item) = item else {
+                counts.interactions_without_item += 1;
+                continue;
+            };
             let slot = match index.get(&item) {
                 Some(slot) => *slot,
                 None if missing == MissingText::Error => {
@@ -149,16 +165,18 @@ fn read_users(
             };
             items.push(slot);
         }
-        counts.users_read += 1;
-        counts.interactions_read += items.len() as u64;
-        users.push(User { key, items });
+        if items.is_empty() {
+            counts.users_without_items += 1;
+        } else {
+            users.push(User { key, items });
+        }
         Ok(())
     })?;
     Ok(users)
 }
 
-/// An item as a user's list names it: a number or a text.
-struct ItemKey(String);
+/// An item as a user's list names it: a number or a text; null, as which NaN is read, names none.
+struct ItemKey(Option<String>);
 
 impl<'de> Deserialize<'de> for ItemKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<ItemKey, D::Error> {
@@ -169,75 +187,23 @@ impl<'de> Deserialize<'de> for ItemKey {
                 f.write_str("an item number or key")
             }
             fn visit_u64<E>(self, number: u64) -> std::result::Result<ItemKey, E> {
-                Ok(ItemKey(number.to_string()))
+                Ok(ItemKey(Some(number.to_string())))
+            }
+            fn visit_f64<E: de::Error>(self, number: f64) -> std::result::Result<ItemKey, E> {
+                // pandas makes 7.0 of a 7 that stood in a column with gaps
+                match number.fract() == 0.0 && (0.0..9e15).contains(&number) {
+                    true => Ok(ItemKey(Some((number as u64).to_string()))),
+                    false => Err(E::invalid_type(de::Unexpected::Float(number), &self)),
+                }
             }
             fn visit_str<E>(self, key: &str) -> std::result::Result<ItemKey, E> {
-                Ok(ItemKey(key.to_owned()))
+                Ok(ItemKey(Some(key.to_owned())))
+            }
+            fn visit_unit<E>(self) -> std::result::Result<ItemKey, E> {
+                Ok(ItemKey(None))
             }
         }
         deserializer.deserialize_any(Key)
-    }
-}
-
-/// Calls `each` with every entry of the JSON object that a file consists of, without holding the whole.
-fn each_entry<V, F>(path: &Path, expected: &str, mut each: F) -> Result<()>
-where
-    V: DeserializeOwned,
-    F: FnMut(String, V) -> std::result::Result<(), String>,
-{
-    let file = File::open(path).map_err(Error::io(path))?;
-    let mut json = serde_json::Deserializer::from_reader(BufReader::with_capacity(1 << 18, file));
-    let entries = Entries { expected, each: &mut each, value: PhantomData };
-    entries.deserialize(&mut json).and_then(|()| json.end()).map_err(|source| {
-        if source.is_io() {
-            return Error::Io { path: path.to_owned(), source: source.into() };
-        }
-        let said = source.to_string();
-        let said = said.rsplit_once(" at line ").map_or(said.as_str(), |(said, _)| said);
-        Error::Data {
-            path: path.to_owned(),
-            line: Some(source.line() as u64),
-            problem: format!("{said} (column {})", source.column()),
-            hint: said.contains("EOF while parsing").then(|| "the file is cut off; fetch it again".to_owned()),
-        }
-    })
-}
-
-struct Entries<'a, V, F> {
-    expected: &'a str,
-    each: &'a mut F,
-    value: PhantomData<V>,
-}
-
-impl<'de, V, F> DeserializeSeed<'de> for Entries<'_, V, F>
-where
-    V: Deserialize<'de>,
-    F: FnMut(String, V) -> std::result::Result<(), String>,
-{
-    type Value = ();
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<(), D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de, V, F> Visitor<'de> for Entries<'_, V, F>
-where
-    V: Deserialize<'de>,
-    F: FnMut(String, V) -> std::result::Result<(), String>,
-{
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(self.expected)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<(), A::Error> {
-        while let Some(key) = map.next_key::<String>()? {
-            // serde_json finds the position again in the text of the error it is given.
-            let value = map.next_value().map_err(|source| de::Error::custom(format!("`{key}`: {source}")))?;
-            (self.each)(key, value).map_err(de::Error::custom)?;
-        }
-        Ok(())
     }
 }
 
@@ -302,7 +268,6 @@ mod tests {
     #[test]
     fn bad_records_name_line_and_key() {
         let cases = [
-            ("{\"A\": [1],\n \"B\": []}", "Toys.inter.json:2: user `B` has no items"),
             ("{\"A\": [1],\n \"A\": [7]}", "Toys.inter.json:2: user `A` stands here a second time; merge"),
             (
                 "{\"A\": [1],\n \"B\": [1.5]}",
@@ -313,6 +278,7 @@ mod tests {
             ("{\"A\": [1", "hint: the file is cut off"),
             ("{\"A\": [1]} x", "Toys.inter.json:1: trailing characters"),
             ("{}", "nothing to train on"),
+            ("{\"A\": [], \"B\": null}", "hint: every list of items in the file is empty"),
         ];
         for (inter, expected) in cases {
             let error = message(inter, ITEMS, |_| ());
@@ -325,6 +291,52 @@ mod tests {
         );
         let error = message(r#"{"A": [1]}"#, "{}", |_| ());
         assert!(error.contains("same category?"), "{error}");
+    }
+
+    #[test]
+    fn what_pandas_leaves_is_understood() {
+        let inter = "{\"A\": [1, NaN, 7.0], \"B\": [], \"C\": null, \"D\": [NaN]}";
+        let item =
+            r#"{"1": {"title": "Ink", "brand": NaN, "price": Infinity}, "7": {"title": "Pen \ud83d", "brand": "nan"}}"#;
+        let data = import_files(inter, item, |_| ()).unwrap();
+        assert_eq!(data.users, [User { key: "A".into(), items: vec![0, 1] }]);
+        let items = &data.catalogue.items;
+        assert_eq!((items[0].brand.as_str(), items[0].price, items[1].brand.as_str()), ("", None, ""));
+        assert_eq!(items[1].title, "Pen \u{fffd}");
+        let counts = &data.counts;
+        assert_eq!(counts.unaccounted(), [0; 3], "{counts}");
+        assert_eq!((counts.users_without_items, counts.interactions_without_item, counts.users_read), (3, 2, 4));
+    }
+
+    #[test]
+    fn byte_order_marks_and_gzip() {
+        use std::io::Write;
+        let inter = "\u{feff}{\"A\": [1, 7]}";
+        let item = format!("\u{feff}{ITEMS}");
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let mut file = std::fs::File::create(dir.path().join(name)).unwrap();
+            match name.ends_with(".gz") {
+                false => file.write_all(text.as_bytes()).unwrap(),
+                true => {
+                    let mut gzip = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+                    gzip.write_all(text.as_bytes()).unwrap();
+                    gzip.finish().unwrap();
+                }
+            }
+        };
+        let config = DataConfig { source: Source::LcRec, dir: Some(dir.path().to_owned()), ..DataConfig::default() };
+        write("Toys.inter.json.gz", inter);
+        write("Toys.item.json.gz", &item);
+        let zipped = crate::data::import(&config).unwrap();
+        assert_eq!((zipped.name.as_str(), &zipped.users[0].items[..]), ("Toys", &[1, 0][..]));
+        write("Toys.item.json", &item);
+        assert_eq!(config.inputs().unwrap()[1], dir.path().join("Toys.item.json"), "the plain one of two");
+        assert_eq!(crate::data::import(&config).unwrap(), zipped);
+        std::fs::remove_file(dir.path().join("Toys.item.json")).unwrap();
+        std::fs::write(dir.path().join("Toys.item.json.gz"), [0x1f, 0x8b, 8, 0, 1]).unwrap();
+        let error = crate::data::import(&config).unwrap_err().to_string();
+        assert!(error.contains("item.json.gz: the compressed file ends early"), "{error}");
     }
 
     #[test]

@@ -7,8 +7,12 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 use serde::de::DeserializeOwned;
 
+use super::loose_json::loosened;
+use crate::console::interrupted;
 use crate::error::{Error, Result};
 
+/// Lines after which an interrupt is looked for.
+const EVERY: u64 = 4096;
 /// The longest line taken as a record; a longer one is no line-by-line file.
 const LONGEST_LINE: u64 = 64 << 20;
 
@@ -37,27 +41,22 @@ impl Lines {
     /// Errors: `Io` if it cannot be opened or read.
     pub fn open(path: impl Into<PathBuf>) -> Result<Lines> {
         let path = path.into();
-        let file = File::open(&path).map_err(Error::io(&path))?;
-        let mut reader = BufReader::with_capacity(1 << 18, file);
-        let gzip = reader.fill_buf().map_err(Error::io(&path))?.starts_with(&[0x1f, 0x8b]);
-        let reader: Box<dyn BufRead> = if gzip {
-            Box::new(BufReader::with_capacity(1 << 18, MultiGzDecoder::new(reader)))
-        } else {
-            Box::new(reader)
-        };
-        Ok(Lines { path, reader, number: 0, buffer: Vec::new() })
+        Ok(Lines { reader: open_bytes(&path)?, path, number: 0, buffer: Vec::new() })
     }
 
     /// The next line that is not blank, or `None` at the end.
     ///
     /// Errors: `Data` with the line for a compressed file that ends early or is damaged, a line that is not UTF-8 or
-    /// has no end; `Io` for a plain file that cannot be read.
+    /// has no end; `Io` for a plain file that cannot be read; `Interrupted`.
     pub fn next_line(&mut self) -> Result<Option<Line<'_>>> {
         loop {
             self.buffer.clear();
             self.number += 1;
             let read = self.reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut self.buffer);
-            let read = read.map_err(|source| self.failed(source))?;
+            let read = read.map_err(|source| read_error(&self.path, self.number, source))?;
+            if self.number.is_multiple_of(EVERY) && interrupted() {
+                return Err(Error::Interrupted { stage: "data".to_owned() });
+            }
             if read == 0 {
                 return Ok(None);
             }
@@ -88,22 +87,32 @@ impl Lines {
             }),
         }
     }
+}
 
-    fn failed(&self, source: io::Error) -> Error {
-        let problem = match source.kind() {
-            io::ErrorKind::UnexpectedEof => "the compressed file ends early".to_owned(),
-            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
-                format!("the compressed file is damaged: {source}")
-            }
-            _ => return Error::Io { path: self.path.clone(), source },
-        };
-        Error::Data {
-            path: self.path.clone(),
-            line: Some(self.number),
-            problem,
-            hint: Some("the download was cut off or altered; fetch the file again".to_owned()),
-        }
+/// The bytes of a file, those of a gzip file decompressed. Gzip is recognised by its first bytes, not by the name.
+pub(super) fn open_bytes(path: &Path) -> Result<Box<dyn BufRead>> {
+    let file = File::open(path).map_err(Error::io(path))?;
+    let mut reader = BufReader::with_capacity(1 << 18, file);
+    let gzip = reader.fill_buf().map_err(Error::io(path))?.starts_with(&[0x1f, 0x8b]);
+    match gzip {
+        true => Ok(Box::new(BufReader::with_capacity(1 << 18, MultiGzDecoder::new(reader)))),
+        false => Ok(Box::new(reader)),
     }
+}
+
+/// What went wrong while a file was read, near a line of it; 0: before the first.
+pub(super) fn read_error(path: &Path, line: u64, source: io::Error) -> Error {
+    let download = "the download was cut off or altered; fetch the file again";
+    let (problem, hint) = match source.kind() {
+        io::ErrorKind::UnexpectedEof => ("the compressed file ends early".to_owned(), Some(download)),
+        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
+            (format!("the compressed file is damaged: {source}"), Some(download))
+        }
+        io::ErrorKind::FileTooLarge => (source.to_string(), None),
+        _ => return Error::Io { path: path.to_owned(), source },
+    };
+    let line = Some(line).filter(|line| *line > 0);
+    Error::Data { path: path.to_owned(), line, problem, hint: hint.map(str::to_owned) }
 }
 
 impl Line<'_> {
@@ -133,11 +142,18 @@ impl Line<'_> {
         }
     }
 
-    /// The line read as JSON; `expected` says in words what it should be.
+    /// The line read as JSON, `NaN` and `Infinity` as null; `expected` says in words what it should be.
     ///
     /// Errors: `Data` with file, line and column.
     pub fn json<T: DeserializeOwned>(&self, expected: &str) -> Result<T> {
-        serde_json::from_str(self.text).map_err(|source| self.json_error(expected, &source))
+        serde_json::from_str(self.text)
+            .or_else(|source| self.loosened().map_or(Err(source), |text| serde_json::from_str(&text)))
+            .map_err(|source| self.json_error(expected, &source))
+    }
+
+    /// The line with what Python writes into JSON and JSON does not know replaced, if there is any of it.
+    pub(super) fn loosened(&self) -> Option<String> {
+        loosened(self.text)
     }
 }
 

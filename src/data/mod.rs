@@ -5,7 +5,8 @@
 //! | `dataset` | `Item`, `Catalogue`, `User`, `Dataset`: what every later stage reads |
 //! | `config` | `DataConfig`, and `import`, which dispatches on the layout |
 //! | `lcrec`, `amazon2014`, `amazon2018`, `amazon2023` | one importer a layout; `amazon` holds what the three share |
-//! | `fields`, `clean`, `python_literal`, `ratings`, [`lines`] | reading records: fields of changing type, markup, literals, CSV, lines |
+//! | [`lines`], `entries`, `loose_json` | files as lines, as the entries of one JSON object, and JSON as Python writes it |
+//! | `fields`, `prices`, `clean`, `entities`, `python_literal`, `ratings`, `times` | reading records: fields of changing type, prices, markup, literals, CSV, times |
 //! | `assemble`, `kcore`, `counts` | filters, and the account of everything they leave out |
 //! | `split` | leave-one-out, and the `Protocol` printed beside metrics |
 //! | `files` | `Dataset::write` and `Dataset::read` |
@@ -20,20 +21,26 @@ mod clean;
 mod config;
 mod counts;
 mod dataset;
+mod entities;
+mod entries;
 mod fields;
 mod files;
 mod kcore;
 mod lcrec;
 pub mod lines;
+mod loose_json;
 mod packing;
+mod prices;
 mod python_literal;
 mod ratings;
 pub mod shop;
 mod split;
+mod times;
 
 pub use config::{DataConfig, MissingText, Repeats, Source, import};
 pub use counts::ImportCounts;
 pub use dataset::{Catalogue, Dataset, Item, User};
+pub use entries::each_entry;
 pub use kcore::{KCore, k_core};
 pub use packing::{Batch, Example, Examples, batches};
 pub use shop::{Shop, ShopConfig};

@@ -63,6 +63,10 @@ impl Parser<'_> {
                 if values.len() == 1 && commas == 0 { Ok(values.remove(0)) } else { Ok(Value::Array(values)) }
             }
             Some(b'\'' | b'"') => self.string(false).map(Value::String),
+            Some(b'-' | b'+') if self.text[self.at + 1..].starts_with(['i', 'I', 'n', 'N']) => {
+                self.at += 1;
+                self.word()
+            }
             Some(c) if c.is_ascii_digit() || matches!(c, b'-' | b'+' | b'.') => self.number().map(Value::Number),
             Some(c) if c.is_ascii_alphabetic() => self.word(),
             _ => Err("expected a value".to_owned()),
@@ -81,7 +85,8 @@ impl Parser<'_> {
         let value = match word {
             "True" | "true" => Value::Bool(true),
             "False" | "false" => Value::Bool(false),
-            "None" | "null" => Value::Null,
+            // no number of JSON, and nothing that can be reckoned with
+            "None" | "null" | "nan" | "NaN" | "inf" | "Infinity" => Value::Null,
             _ => return Err("expected a string, number, True, False, None, list, tuple or dict".to_owned()),
         };
         self.at += length;
@@ -272,6 +277,14 @@ mod tests {
     }
 
     #[test]
+    fn floats_that_are_no_numbers_are_none() {
+        assert_eq!(
+            parse("[nan, -inf, inf, +inf, NaN, -Infinity, 'nan']").unwrap(),
+            json!([(), (), (), (), (), (), "nan"])
+        );
+    }
+
+    #[test]
     fn escapes() {
         let cases = [
             (r"'\n\t\\\'\x41\101\0\u00e9\U0001F600'", "\n\t\\'AA\0é😀"),
@@ -299,7 +312,7 @@ mod tests {
             ("{None: 1}", "expected a string or number as key, found `N` (column 2)"),
             ("[1] 2", "expected the end of the record, found `2` (column 5)"),
             ("1e999", "expected a finite number, found `1` (column 1)"),
-            ("nan", "expected a string, number, True, False, None, list, tuple or dict, found `n` (column 1)"),
+            ("na", "expected a string, number, True, False, None, list, tuple or dict, found `n` (column 1)"),
             ("", "expected a value, found the end (column 1)"),
             ("[,]", "expected a value, found `,` (column 2)"),
         ];

@@ -54,6 +54,8 @@ fn deciding_part(config: &RunConfig, stage: Stage) -> Result<Value> {
     let mut part = part(config, stage)?;
     match stage {
         Stage::Data => without(&mut part, &["dir", "prefix", "reviews", "metadata"]),
+        // ids made elsewhere are taken as they are
+        Stage::Sid if config.sid.index.is_some() => part = json!("index"),
         Stage::Sid => match &config.sid.embedding {
             Embedding::Tfidf => {}
             Embedding::Model(_) => part["embedding"] = json!("model"),
@@ -106,6 +108,7 @@ fn without(table: &mut Value, keys: &[&str]) {
 fn outside_files(config: &RunConfig, stage: Stage) -> Result<Vec<PathBuf>> {
     let roots: Vec<&Path> = match stage {
         Stage::Data => return config.data.inputs(),
+        Stage::Sid if config.sid.index.is_some() => config.sid.index.iter().map(PathBuf::as_path).collect(),
         Stage::Sid => match &config.sid.embedding {
             Embedding::Tfidf => vec![],
             Embedding::Model(path) | Embedding::File(path) => vec![path],

@@ -4,7 +4,6 @@ use super::{RunConfig, Stage};
 use crate::data::import;
 use crate::error::Result;
 use crate::model::Qwen3Config;
-use crate::text::SidShape;
 use crate::train::catalogue_texts;
 use std::fmt::Write;
 
@@ -23,8 +22,9 @@ pub fn plan(config: &RunConfig, stages: &[Stage]) -> Result<String> {
         Some(path) => Qwen3Config::read(&path.join("config.json"))?,
         None => config.base.model(config.base.vocab_size),
     };
-    let sid_tokens = 2 + config.sid.levels * config.sid.codes_per_level;
-    let tokens_per_sid = SidShape::new(config.sid.levels, config.sid.codes_per_level)?.levels() + 2;
+    let sids = config.sid.shape(&dataset.catalogue)?;
+    let sid_tokens = 2 + sids.levels() * sids.codes();
+    let tokens_per_sid = sids.levels() + 2;
     let model = Qwen3Config { vocab_size: base.vocab_size + sid_tokens, ..base.clone() };
     let texts = catalogue_texts(&dataset.catalogue);
     let text_tokens = texts.iter().map(|t| t.len() as f64 / CHARACTERS_PER_TOKEN).sum::<f64>();
@@ -37,8 +37,11 @@ pub fn plan(config: &RunConfig, stages: &[Stage]) -> Result<String> {
             Stage::Data => {
                 format!("{} items, {} users, {} purchases", texts.len(), dataset.users.len(), dataset.interactions())
             }
+            Stage::Sid if config.sid.index.is_some() => {
+                format!("{} levels of {} codes, made elsewhere", sids.levels(), sids.codes())
+            }
             Stage::Sid => {
-                let (q, n) = (config.sid.levels, config.sid.codes_per_level);
+                let (q, n) = (sids.levels(), sids.codes());
                 format!("{q} levels of {n} codes, {} epochs of the autoencoder", config.sid.rqvae.epochs)
             }
             Stage::Base if config.base.path.is_some() => format!("{} parameters, loaded", base.parameters()),

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::words::{head_words, singular, words};
+use super::words::{bare, head_words, singular, words};
 use crate::data::{Catalogue, Item};
 
 /// Stands for an attribute that an item does not have.
@@ -44,12 +44,13 @@ struct TitleWords {
 }
 
 impl Attributes {
-    /// Reads a catalogue. Time and memory are linear in its text.
+    /// Reads a catalogue. Names have no angle brackets: they stand in prompts and explanations, where a brand must not be
+    /// read as a semantic id. Time and memory are linear in the text.
     pub fn learn(catalogue: &Catalogue) -> Self {
         let items = &catalogue.items;
         let words = TitleWords::of(items);
         let (mut brands, mut topics) = (Names::default(), Names::default());
-        let brand: Vec<u32> = items.iter().map(|item| brands.number(item.brand.trim())).collect();
+        let brand: Vec<u32> = items.iter().map(|item| brands.number(&bare(&item.brand))).collect();
         let topic = topics_of(items, &mut topics);
         let (bands, band) = bands_of(items, &topic, &words);
         Attributes { topics, topic, brands, brand, bands, band, words }
@@ -167,13 +168,13 @@ fn topics_of(items: &[Item], topics: &mut Names) -> Vec<u32> {
     let topic = |item: &Item| -> u32 {
         let mut path = item.categories.iter().rev().map(|category| category.trim()).filter(|c| !c.is_empty());
         if let Some(category) = path.find(|category| in_category[category] >= fewest) {
-            return topics.number(category);
+            return topics.number(&bare(category));
         }
         let brand = singular(&item.brand.trim().to_lowercase());
         let is_topic = |word: &String| with_head[word] >= fewest && *word != brand;
         match head_words(&item.title).into_iter().find(is_topic) {
             Some(head) => topics.number(&head),
-            None => topics.number(item.brand.trim()),
+            None => topics.number(&bare(&item.brand)),
         }
     };
     items.iter().map(topic).collect()
@@ -285,6 +286,16 @@ mod tests {
         assert!(attributes.bands().is_empty() && attributes.band(0).is_none());
         assert_eq!(attributes.brand(5), None);
         assert_eq!(attributes.topic(6), None);
+    }
+
+    #[test]
+    fn names_cannot_be_read_as_semantic_ids() {
+        let sid = "Acme <|sid_begin|><s_a_0><|sid_end|>";
+        let items = vec![item("One", sid, &[sid], None), item("Two", "<>", &[sid], None), item("x", sid, &[], None)];
+        let attributes = Attributes::learn(&Catalogue { items });
+        assert_eq!(attributes.brands(), ["Acme |sid_begin|s_a_0|sid_end|"]);
+        assert_eq!(attributes.topics(), ["Acme |sid_begin|s_a_0|sid_end|"]);
+        assert_eq!((attributes.brand(1), attributes.topic(2)), (None, Some(0)));
     }
 
     #[test]

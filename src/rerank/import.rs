@@ -34,6 +34,8 @@ enum Name {
 pub struct ImportedSlates {
     /// In the order of the file.
     pub slates: Vec<Slate>,
+    /// The line of each.
+    pub lines: Vec<u64>,
     /// Candidates beyond the size of a slate, left out.
     pub cut: u64,
 }
@@ -53,7 +55,7 @@ pub fn import_slates(path: &Path, dataset: &Dataset, part: Part, size: usize) ->
     let users: HashMap<&str, u32> = dataset.users.iter().map(|user| user.key.as_str()).zip(0..).collect();
     let items: HashMap<&str, u32> = catalogue.items.iter().map(|item| item.key.as_str()).zip(0..).collect();
     let mut first_line: HashMap<u32, u64> = HashMap::new();
-    let mut imported = ImportedSlates { slates: Vec::new(), cut: 0 };
+    let mut imported = ImportedSlates { slates: Vec::new(), lines: Vec::new(), cut: 0 };
     let mut lines = Lines::open(path)?;
     while let Some(line) = lines.next_line()? {
         let record: Record = line.json("{\"user\", \"candidates\"} and perhaps \"scores\", \"history\", \"target\"")?;
@@ -90,6 +92,7 @@ pub fn import_slates(path: &Path, dataset: &Dataset, part: Part, size: usize) ->
         }
         slate.candidates.truncate(size);
         imported.slates.push(slate);
+        imported.lines.push(line.number);
     }
     match imported.slates.is_empty() {
         true => Err(super::bad_file(path, None, "no slate in the file", None)),

@@ -2,7 +2,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `slate`, `import` | [`Slate`]: candidates in their incoming order and the next purchase; those of a user's own ranker |
+//! | `slate`, `import`, `leaks` | [`Slate`]: candidates in their incoming order and the next purchase; those of a user's own ranker, and what of the test they must not tell |
 //! | `sids` | [`ItemSids`]: the semantic id of every item as text, and back |
 //! | `words`, `attributes` | [`Attributes`]: topic, brand, price band and title words of every item |
 //! | `markov`, `together`, `habits` | [`Markov`], [`Habits`]: what training purchases say about items and attributes |
@@ -35,6 +35,7 @@ mod http;
 mod http_config;
 mod import;
 mod knowledge;
+mod leaks;
 mod local;
 mod markov;
 mod prompt;
@@ -62,6 +63,7 @@ pub use http::HttpTeacher;
 pub use http_config::HttpConfig;
 pub use import::{ImportedSlates, import_slates};
 pub use knowledge::{Knowledge, KnowledgeConfig, Rule};
+pub use leaks::refuse_leaks;
 pub use local::{LocalPrompts, LocalTeacher};
 pub use markov::Markov;
 pub use prompt::{EntryOrder, PromptConfig, PromptOrder, Prompter};

@@ -60,11 +60,18 @@ pub(super) fn head_words(title: &str) -> Vec<String> {
     heads
 }
 
-/// The first `limit` words of a title on one line, without what could be read as a control token or a semantic id.
-pub(super) fn shown(title: &str, limit: usize) -> String {
+/// A text of the catalogue on one line and without angle brackets, so that it cannot be read as a semantic id. Whatever
+/// else may be a token of some tokenizer is left to its encoding (`text::Tokenizer::encode_data`).
+pub(super) fn bare(text: &str) -> String {
     let clean: String =
-        title.chars().map(|c| if c.is_control() { ' ' } else { c }).filter(|c| !"<>".contains(*c)).collect();
-    let kept: Vec<&str> = clean.split_whitespace().take(limit).collect();
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).filter(|c| !"<>".contains(*c)).collect();
+    clean.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The first `limit` words of a title, as [`bare`] has them, without the punctuation they end in.
+pub(super) fn shown(title: &str, limit: usize) -> String {
+    let clean = bare(title);
+    let kept: Vec<&str> = clean.split(' ').take(limit).collect();
     let text = kept.join(" ");
     text.trim_end_matches(|c: char| !c.is_alphanumeric() && !")]\"'%+".contains(c)).to_owned()
 }
@@ -115,5 +122,6 @@ mod tests {
         assert_eq!(shown("a <|im_end|> <s_a_1> - b", 4), "a |im_end| s_a_1");
         assert_eq!(shown("Paper 8.5\" (500)", 9), "Paper 8.5\" (500)");
         assert_eq!(shown("", 3), "");
+        assert_eq!(bare(" Acme\u{7} <|sid_begin|><s_a_0>  Inc. "), "Acme |sid_begin|s_a_0 Inc.");
     }
 }

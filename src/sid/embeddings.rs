@@ -50,6 +50,13 @@ impl Embeddings {
         &self.values
     }
 
+    /// Number of different vectors.
+    pub fn distinct(&self) -> usize {
+        // +0 and -0 are one number of two spellings
+        let bits = |item: usize| self.row(item).iter().map(|v| (v + 0.0).to_bits()).collect::<Vec<u32>>();
+        (0..self.rows()).map(bits).collect::<std::collections::HashSet<_>>().len()
+    }
+
     /// Rows of both, one after the other, those of `other` times `weight`.
     ///
     /// Shapes: (items, D) and (items, E) give (items, D + E).
@@ -87,6 +94,12 @@ mod tests {
         assert_eq!(ragged, "embeddings: 3 values do not fill rows of 2");
         let nan = Embeddings::new(2, vec![0.0, 1.0, 2.0, f32::NAN]).unwrap_err().to_string();
         assert_eq!(nan, "embeddings: row 1, column 1 is NaN, expected a finite number");
+    }
+
+    #[test]
+    fn equal_vectors_count_once() {
+        let e = Embeddings::new(2, vec![0.0, 1.0, -0.0, 1.0, 1.0, 0.0]).unwrap();
+        assert_eq!(e.distinct(), 2);
     }
 
     #[test]

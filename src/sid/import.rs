@@ -12,7 +12,10 @@ use super::embeddings::Embeddings;
 use crate::error::{Error, Result};
 use crate::files::write_atomic_with;
 
-/// Reads one vector per item from a `.npy` file (versions 1 to 3, C order) or a `.safetensors` file.
+/// The largest `.npy` header taken as one; NumPy's are 128 bytes.
+const LONGEST_HEADER: u64 = 1 << 20;
+
+/// Reads one vector per item from a `.npy` file (versions 1 to 3, C or Fortran order) or a `.safetensors` file.
 ///
 /// `tensor` names the tensor of a safetensors file; it may be left out where there is only one.
 ///
@@ -85,6 +88,9 @@ fn read_npy(path: &Path, file: File, items: usize) -> Result<(usize, Vec<f32>)> 
     let mut size = [0u8; 4];
     file.read_exact(&mut size[..size_bytes]).map_err(|_| cut())?;
     let size = u64::from(u32::from_le_bytes(size));
+    if size > LONGEST_HEADER {
+        return Err(bad(path, format!("a header of {size} bytes, expected at most {LONGEST_HEADER}")));
+    }
     let mut header = Vec::new();
     file.by_ref().take(size).read_to_end(&mut header).map_err(Error::io(path))?;
     if (header.len() as u64) < size {
@@ -92,14 +98,6 @@ fn read_npy(path: &Path, file: File, items: usize) -> Result<(usize, Vec<f32>)> 
     }
     let header = String::from_utf8_lossy(&header).into_owned();
     let header = NpyHeader::parse(&header).ok_or_else(|| bad(path, format!("cannot read the header {header:?}")))?;
-    if header.fortran {
-        return Err(Error::Data {
-            path: path.into(),
-            line: None,
-            problem: "stored in Fortran order, expected C order".into(),
-            hint: Some("save numpy.ascontiguousarray(x)".into()),
-        });
-    }
     let (bytes, decode): (usize, fn(&[u8]) -> f32) = match header.descr.as_str() {
         "<f4" => (4, f32_at),
         "<f8" => (8, f64_at),
@@ -107,16 +105,23 @@ fn read_npy(path: &Path, file: File, items: usize) -> Result<(usize, Vec<f32>)> 
         other => return Err(bad(path, format!("dtype is {other}, expected <f4, <f8 or <f2"))),
     };
     let dims = width_for(path, &header.shape, items)?;
-    let there = length - (8 + size_bytes as u64 + size);
-    let expected = items as u64 * dims as u64 * bytes as u64;
-    if there != expected {
+    let there = length.saturating_sub(8 + size_bytes as u64 + size);
+    // Before any memory is taken: the header may claim whatever it likes.
+    let expected = items as u128 * dims as u128 * bytes as u128;
+    if u128::from(there) != expected {
         return Err(bad(path, format!("{there} bytes of values, shape and dtype say {expected}")));
     }
     let mut values = Vec::with_capacity(items * dims);
-    let mut row = vec![0u8; dims * bytes];
-    for _ in 0..items {
-        file.read_exact(&mut row).map_err(Error::io(path))?;
-        values.extend(row.chunks_exact(bytes).map(decode));
+    // A row, or in Fortran order a column.
+    let (lines, length) = if header.fortran { (dims, items) } else { (items, dims) };
+    let mut line = vec![0u8; length * bytes];
+    for _ in 0..lines {
+        file.read_exact(&mut line).map_err(Error::io(path))?;
+        values.extend(line.chunks_exact(bytes).map(decode));
+    }
+    if header.fortran {
+        let columns = values;
+        values = (0..items).flat_map(|row| columns.iter().skip(row).step_by(items).copied()).collect();
     }
     Ok((dims, values))
 }
@@ -244,6 +249,31 @@ mod tests {
     }
 
     #[test]
+    fn columns_of_fortran_become_rows() {
+        let header = TWO_BY_TWO.replace("False", "True").replace("(2, 2)", "(2, 3)");
+        let data: Vec<u8> = [1.0f32, 4.0, 2.0, 5.0, 3.0, 6.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+        let e = read("e.npy", &npy(1, &header, &data), None, 2).unwrap();
+        assert_eq!((e.dims(), e.values()), (3, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0][..]));
+    }
+
+    #[test]
+    fn no_cut_and_no_flipped_byte_is_a_panic() {
+        let whole = npy(1, TWO_BY_TWO, &[0; 16]);
+        let view = TensorView::new(Dtype::F32, vec![2, 2], &[0; 16]).unwrap();
+        let tensors = safetensors::serialize([("items", view)], None).unwrap();
+        for (name, whole) in [("e.npy", whole), ("e.safetensors", tensors)] {
+            for at in 0..whole.len() {
+                assert!(read(name, &whole[..at], None, 2).is_err());
+                for byte in [0, b'9', 0xff] {
+                    let mut flipped = whole.clone();
+                    flipped[at] = byte;
+                    let _ = read(name, &flipped, None, 2);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn refuses_what_disagrees() {
         let ok = npy(1, TWO_BY_TWO, &[0; 16]);
         let rows = read("e.npy", &ok, None, 3).unwrap_err();
@@ -254,7 +284,21 @@ mod tests {
         );
         assert_eq!(read("e.npy", &ok[..20], None, 2).unwrap_err(), "the file ends inside its header");
         let error = |header: String| read("e.npy", &npy(1, &header, &[0; 16]), None, 2).unwrap_err();
-        assert!(error(TWO_BY_TWO.replace("False", "True")).contains("numpy.ascontiguousarray"));
+        assert_eq!(
+            error(TWO_BY_TWO.replace("(2, 2)", "(2, 1152921504606846976)")),
+            "16 bytes of values, shape and dtype say 9223372036854775808"
+        );
+        for shape in
+            ["(2, 18446744073709551615)", "(18446744073709551615, 2)", "(2, 99999999999999999999)", "(2, -1)", "(2, 0)"]
+        {
+            error(TWO_BY_TWO.replace("(2, 2)", shape));
+        }
+        let mut long = npy(2, TWO_BY_TWO, &[0; 16]);
+        long[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(
+            read("e.npy", &long, None, 2).unwrap_err(),
+            "a header of 4294967295 bytes, expected at most 1048576"
+        );
         assert_eq!(error(TWO_BY_TWO.replace("<f4", "<i4")), "dtype is <i4, expected <f4, <f8 or <f2");
         assert_eq!(error(TWO_BY_TWO.replace("(2, 2)", "(4,)")), "shape is [4], expected [items, dims]");
         assert!(error("{}".into()).starts_with("cannot read the header"));

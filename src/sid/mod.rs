@@ -46,7 +46,7 @@ pub use cooccurrence::{CooccurrenceConfig, embed_neighbours, neighbours};
 pub use csr::Csr;
 pub use embeddings::Embeddings;
 pub use import::{read_embeddings, write_embeddings};
-pub use index_json::{read_index_json, write_index_json};
+pub use index_json::{IndexJson, read_index_json, write_index_json};
 pub use kmeans::{Kmeans, KmeansConfig, ResidualKmeans, kmeans, residual_kmeans};
 pub use last_level::{LastLevel, LastLevelReport, assign_last_level};
 pub use pooled::embed_with_model;

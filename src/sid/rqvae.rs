@@ -127,8 +127,9 @@ pub fn train_rqvae(
     let decoder = Mlp::new(device, "decoder", &widths, seed)?;
     let mut model = RqVae { encoder, decoder, codebooks: vec![] };
     // the mean squared error of unit-length rows is tiny in every coordinate: bring coordinates to unit scale
-    let scale =
-        1.0 / (items.values().iter().map(|&x| (x as f64).powi(2)).sum::<f64>() / items.values().len() as f64).sqrt();
+    let square = items.values().iter().map(|&x| (x as f64).powi(2)).sum::<f64>() / items.values().len() as f64;
+    // vectors of zeros alone stay what they are
+    let scale = if square > 0.0 { 1.0 / square.sqrt() } else { 1.0 };
     let scaled: Vec<f32> = items.values().iter().map(|&x| (x as f64 * scale) as f32).collect();
     let items = Embeddings::new(items.dims(), scaled)?;
     model.start_codebooks(&items, (levels, codes_per_level), config, device, seed)?;

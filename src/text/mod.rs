@@ -3,6 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `tokenizer.rs` | [`Tokenizer`]: a `tokenizer.json`, encode, decode, vocabulary and its gaps, control tokens |
+//! | `plain.rs` | text of data, in which nothing is an added token |
 //! | `checkpoint.rs` | reading and writing the tokenizer's files of a Hugging Face directory |
 //! | `stream.rs` | [`TextStream`]: decoding token by token without ever splitting a character |
 //! | `bpe.rs` | [`train_bpe`]: a byte-level BPE of our own, in Qwen's manner |
@@ -16,6 +17,7 @@ mod bpe;
 mod byte_level;
 mod chat;
 mod checkpoint;
+mod plain;
 mod sid_tokens;
 mod spans;
 mod stream;

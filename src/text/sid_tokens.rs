@@ -27,6 +27,11 @@ pub fn sid_token(level: usize, code: u16) -> String {
     format!("<s_{}_{code}>", level_letter(level))
 }
 
+/// Whether a token is one of those that semantic ids are spelt with, of whatever shape.
+pub(super) fn spells_sid(token: &str) -> bool {
+    token == SID_BEGIN || token == SID_END || read_token(token).is_some()
+}
+
 /// How many levels semantic ids have, and how many codes each level has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SidShape {

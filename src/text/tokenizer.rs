@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokenizers::{AddedToken, DecoderWrapper};
 
+use super::plain::AddedTokens;
 use super::{TextStream, refusal, refusal_with_hint};
 use crate::error::Result;
 
@@ -33,6 +34,8 @@ pub struct Tokenizer {
     vocab_size: usize,
     gaps: Vec<u32>,
     special: BTreeSet<u32>,
+    /// The tokens that text of data must not become.
+    pub(super) added: AddedTokens,
     pub(super) eos: Vec<u32>,
     pub(super) pad: Option<u32>,
     /// `tokenizer_config.json` as it was read; empty where the model brought none.
@@ -80,6 +83,7 @@ impl Tokenizer {
             vocab_size: 0,
             gaps: Vec::new(),
             special: BTreeSet::new(),
+            added: AddedTokens::default(),
             eos: Vec::new(),
             pad: None,
             config: Map::new(),
@@ -98,6 +102,7 @@ impl Tokenizer {
         self.gaps = (0..self.vocab_size as u32).filter(|id| !ids.contains(id)).collect();
         self.special =
             self.inner.get_added_tokens_decoder().into_iter().filter(|(_, t)| t.special).map(|(id, _)| id).collect();
+        self.added = AddedTokens::of(&self.inner);
     }
 
     /// Ids of `text`, with whatever the file's post-processor adds (for Qwen: nothing).

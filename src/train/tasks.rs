@@ -256,8 +256,9 @@ impl MidtrainExamples<'_> {
         Ok(())
     }
 
+    /// Words of our own or of the catalogue: no control token and no semantic id, whatever they spell.
     fn push_text(&self, example: &mut Example, text: &str, weight: f32) -> Result<()> {
-        let ids = self.tokenizer.encode_rendered(text)?;
+        let ids = self.tokenizer.encode_data(text)?;
         example.weights.extend(vec![weight; ids.len()]);
         example.tokens.extend(ids);
         Ok(())

@@ -17,6 +17,12 @@ pub fn config(settings: &[&str]) -> RunConfig {
     RunConfig::read(&path(), &settings).unwrap_or_else(|e| panic!("configs/smoke.toml: {e}"))
 }
 
+/// A configuration of its own.
+pub fn parse(text: &str, settings: &[&str]) -> RunConfig {
+    let settings: Vec<String> = settings.iter().map(|s| s.to_string()).collect();
+    RunConfig::parse(text, "test.toml", &settings).unwrap_or_else(|e| panic!("{e}"))
+}
+
 /// Runs stages in `root`.
 pub fn run(stages: &[Stage], config: &RunConfig, root: &Path, device: &Device) {
     let run = RunDir::open(root).expect("run directory");

@@ -109,9 +109,9 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
     write_results(directory, &results)
 }
 
-/// A text with its end, every token predicted.
+/// A text of the catalogue with its end, every token predicted.
 pub(super) fn language_example(tokenizer: &Tokenizer, text: &str) -> Result<Example> {
-    let mut tokens = tokenizer.encode(text)?;
+    let mut tokens = tokenizer.encode_data(text)?;
     tokens.extend(tokenizer.token_id(crate::text::ENDOFTEXT));
     Ok(Example { weights: vec![1.0; tokens.len()], tokens })
 }
@@ -146,4 +146,21 @@ fn prompt_texts(config: &RunConfig, dataset: Dataset) -> Result<Vec<String>> {
 /// Directory of the base checkpoint.
 pub(super) fn checkpoint(config: &RunConfig, run: &RunDir) -> PathBuf {
     config.base.path.clone().unwrap_or_else(|| run.stage(Stage::Base).join("checkpoint"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_spells_tokens_is_learnt_as_letters() {
+        let tokenizer = train_bpe(["Tape roll"], 261).unwrap();
+        for text in ["Tape <|im_end|> roll", "<|endoftext|>", "<think>x</think>"] {
+            let Example { tokens, weights } = language_example(&tokenizer, text).unwrap();
+            let (end, letters) = tokens.split_last().unwrap();
+            assert_eq!((Some(*end), weights.len()), (tokenizer.token_id(crate::text::ENDOFTEXT), tokens.len()));
+            assert_eq!(letters.len(), text.len(), "a token for each byte");
+            assert_eq!(tokenizer.decode(letters, false).unwrap(), text);
+        }
+    }
 }

@@ -3,12 +3,12 @@
 use super::super::{RunConfig, RunDir, Stage};
 use super::setting::training;
 use super::{data, write_results};
-use crate::data::Dataset;
+use crate::data::{Catalogue, Dataset};
 use crate::error::{Error, Result};
 use crate::sid::{
-    CooccurrenceConfig, Embeddings, ItemText, LastLevel, RqVaeConfig, SemanticIds, SvdConfig, TfidfConfig,
-    assign_last_level, embed_neighbours, embed_texts, neighbours, read_embeddings, train_rqvae, uniqueness,
-    write_jsonl,
+    CooccurrenceConfig, Embeddings, IndexJson, ItemText, LastLevel, RqVaeConfig, SemanticIds, SvdConfig, TfidfConfig,
+    assign_last_level, embed_neighbours, embed_texts, neighbours, read_embeddings, read_index_json, train_rqvae,
+    uniqueness, write_jsonl,
 };
 use crate::{files, model, text};
 use gr2_kernels::Device;
@@ -34,6 +34,10 @@ pub enum Embedding {
 pub struct SidConfig {
     /// Where dense item embeddings come from.
     pub embedding: Embedding,
+    /// Semantic ids made elsewhere: an `X.index.json`, item keys to tokens such as `<a_60>`. Nothing is embedded or trained
+    /// then, and the file decides levels and codes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<PathBuf>,
     /// Q. 4: GR2.
     pub levels: usize,
     /// N. 256: OneRec-Think, LC-Rec.
@@ -69,6 +73,7 @@ impl Default for SidConfig {
     fn default() -> Self {
         SidConfig {
             embedding: Embedding::Tfidf,
+            index: None,
             levels: 4,
             codes_per_level: 256,
             collaborative: 0.5,
@@ -95,12 +100,30 @@ impl SidConfig {
         self.svd.validate()?;
         self.rqvae.validate()
     }
+
+    /// Levels and codes per level of the ids that these settings give a catalogue.
+    ///
+    /// Errors: `Text`; as `read_index_json` where ids are made elsewhere.
+    pub fn shape(&self, catalogue: &Catalogue) -> Result<text::SidShape> {
+        match &self.index {
+            Some(path) => Ok(read_index_json(path, catalogue)?.ids.shape()),
+            None => text::SidShape::new(self.levels, self.codes_per_level),
+        }
+    }
 }
+
+/// Share of unique ids before the last level is assigned below which they hardly tell items apart.
+const COLLAPSED: f64 = 0.25;
 
 pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &Device) -> Result<()> {
     let sid = &config.sid;
     let dataset = data::read(run)?;
+    if let Some(path) = &sid.index {
+        return take_index(path, &dataset.catalogue, directory);
+    }
     let (mut embeddings, source) = embed(config, &dataset, device)?;
+    let distinct = embeddings.distinct();
+    warn_of_equal_vectors(distinct, embeddings.rows());
     if sid.collaborative > 0.0 {
         let near = neighbours(&training(&dataset), dataset.catalogue.len(), &sid.cooccurrence)?;
         // a catalogue in which nobody bought two things has nothing to add
@@ -127,15 +150,82 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
         assign_last_level(&mut ids, how, &|item, prefix, out| books.distances(latents.row(item), prefix, out))?;
     let report = uniqueness(&ids);
     eprintln!(
-        "sid: {:.2} % unique ids, {:.2} % of items alone on theirs",
+        "sid: {:.2} % unique ids, {:.2} % of items alone on theirs; before the last level was assigned {:.2} % and {:.2} %",
         report.unique_sids * 100.0,
-        report.unique_items * 100.0
+        report.unique_items * 100.0,
+        before.unique_sids * 100.0,
+        before.unique_items * 100.0
     );
+    if before.unique_sids < COLLAPSED && report.items > 1 {
+        eprintln!(
+            "warning: sid: the ids have collapsed: before the last level, which is assigned {}, {} items share {} ids, \
+             {} of them one\n  hint: look at sid.embedding and the item texts, or train longer (sid.rqvae.epochs)",
+            match sid.last_level {
+                LastLevelChoice::Random => "at random",
+                LastLevelChoice::Nearest => "by what is free",
+            },
+            before.items,
+            (before.unique_sids * before.items as f64).round(),
+            before.largest_collision
+        );
+    }
     write_jsonl(&directory.join("sids.jsonl"), &ids)?;
     let mut results = serde_json::to_value(&report).expect("invariant: a report serialises");
     results["before_last_level"] = json!(before);
     results["last_level"] = json!(assigned);
     results["embedding"] = source;
+    if few_distinct(distinct, report.items) {
+        results["distinct_vectors"] = json!(distinct);
+    }
+    write_results(directory, &results)
+}
+
+/// Whether most items share their vector with another.
+fn few_distinct(distinct: usize, items: usize) -> bool {
+    distinct * 2 < items
+}
+
+/// Says so where the embeddings cannot tell items apart, whatever is made of them.
+fn warn_of_equal_vectors(distinct: usize, items: usize) {
+    if distinct == 1 && items > 1 {
+        eprintln!(
+            "warning: sid: the vectors of all {items} items are equal: ids carry nothing of the items' texts\n  \
+             hint: are the item texts, or the rows of sid.embedding, all the same?"
+        );
+    } else if few_distinct(distinct, items) {
+        eprintln!(
+            "warning: sid: {items} items have only {distinct} different vectors: many ids are told apart by chance"
+        );
+    }
+}
+
+/// Semantic ids that were made elsewhere, as they are.
+fn take_index(path: &Path, catalogue: &Catalogue, directory: &Path) -> Result<()> {
+    let IndexJson { ids, unknown } = read_index_json(path, catalogue)?;
+    let report = uniqueness(&ids);
+    eprintln!(
+        "sid: {} levels of {} codes from {}: {:.2} % unique ids, {:.2} % of items alone on theirs; {unknown} items of the file \
+         are not in the catalogue",
+        ids.levels(),
+        ids.codes_per_level(),
+        path.display(),
+        report.unique_sids * 100.0,
+        report.unique_items * 100.0
+    );
+    let order = ids.order();
+    let shared = order.windows(2).find(|pair| ids.get(pair[0] as usize) == ids.get(pair[1] as usize));
+    if let Some(&[first, second]) = shared {
+        let key = |item: u32| &catalogue.items[item as usize].key;
+        eprintln!(
+            "warning: sid: {} items share an id with another, as items `{}` and `{}` do: an answer that names it may mean either",
+            report.items - (report.unique_items * report.items as f64).round() as usize,
+            key(first),
+            key(second)
+        );
+    }
+    write_jsonl(&directory.join("sids.jsonl"), &ids)?;
+    let mut results = serde_json::to_value(&report).expect("invariant: a report serialises");
+    results["index"] = json!({ "file": path, "unknown_items": unknown });
     write_results(directory, &results)
 }
 

@@ -6,7 +6,7 @@ use super::setting::training;
 use super::{data, sid, write_results};
 use crate::data::{Dataset, Part};
 use crate::error::{Error, Result};
-use crate::rerank::{Markov, Slate, SlateCounts, import_slates, read_slates, write_slates};
+use crate::rerank::{Markov, Slate, SlateCounts, import_slates, read_slates, refuse_leaks, write_slates};
 use crate::tensor::stream;
 use gr2_kernels::Device;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -96,9 +96,10 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
     let dataset = data::read(run)?;
     let slates = &config.slates;
     let (practice, validation, test) = match &slates.source {
-        SlateSource::File { train, test } => {
-            let train = import_slates(train, &dataset, Part::Validation, slates.size)?;
-            let test = import_slates(test, &dataset, Part::Test, slates.size)?;
+        SlateSource::File { train: train_path, test: test_path } => {
+            let train = import_slates(train_path, &dataset, Part::Validation, slates.size)?;
+            let test = import_slates(test_path, &dataset, Part::Test, slates.size)?;
+            refuse_leaks(&dataset, (train_path, &train), (test_path, &test))?;
             let cut = train.cut + test.cut;
             eprintln!("slates: {cut} candidates beyond the size of a slate left out");
             (vec![], train.slates, test.slates)
