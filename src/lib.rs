@@ -5,6 +5,8 @@
 
 pub mod error;
 
+pub mod sandbox;
+
 pub mod files;
 
 pub mod console;
@@ -44,6 +46,10 @@ pub mod eval;
 pub mod pipeline;
 
 pub mod cli;
+
+/// Heeds the limits of threads that work on untrusted files; elsewhere it is the system's.
+#[global_allocator]
+static ALLOCATOR: sandbox::Allocator = sandbox::Allocator;
 
 #[cfg(test)]
 mod check;

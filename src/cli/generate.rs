@@ -4,7 +4,7 @@ use super::args::{DeviceArgs, KvCacheArg, WeightsArg};
 use crate::error::{Error, Result};
 use crate::generate::{Free, RolloutConfig, SamplerConfig, rollout};
 use crate::model;
-use crate::text::Tokenizer;
+use crate::text::{Tokenizer, eos_of_files};
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
@@ -75,8 +75,10 @@ impl GenerateArgs {
             let problem = "the prompt has no token".to_string();
             return Err(Error::Usage { problem, hint: Some("give --prompt TEXT or --tokens 1,2,3".into()) });
         }
-        let mut stop = model.config().eos_token_ids.clone();
-        stop.extend(tokenizer.iter().flat_map(|t| t.eos_ids()));
+        let stop = match &tokenizer {
+            Some(tokenizer) => [tokenizer.eos_ids(), &model.config().eos_token_ids].concat(),
+            None => eos_of_files(&self.model)?,
+        };
         let config = RolloutConfig {
             samples: 1,
             max_new_tokens: self.max_new_tokens,

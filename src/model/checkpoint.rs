@@ -1,25 +1,28 @@
 //! Checkpoints in Hugging Face layout: `config.json` and safetensors, one file or sharded.
 
+use super::weight_files::{INDEX, SINGLE, Tensors, WeightFiles, damaged, unusable};
 use super::{Qwen3, Qwen3Config};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Tensor};
 use gr2_kernels::narrow::narrowed;
 use gr2_kernels::{Device, Dtype, Error as KernelError};
-use memmap2::Mmap;
-use safetensors::tensor::{Dtype as Saved, SafeTensors, TensorView};
-use serde_json::{Value, json};
+use rayon::prelude::*;
+use safetensors::tensor::{Dtype as Saved, TensorView};
+use serde_json::json;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+const EMBEDDING: &str = "model.embed_tokens.weight";
+const HEAD: &str = "lm_head.weight";
 
-/// Loads a model directory: `config.json` with `model.safetensors` or its sharded index. Tensors are read through a
-/// memory map; f32, f16 and bf16 become f32.
+/// Loads a model directory: `config.json` with `model.safetensors` or, without it, its sharded index. Tensors are read
+/// through a memory map; f32, f16 and bf16 become f32. Names may lack their `model.`, as where the bare model was saved.
 ///
-/// Errors: `Io`, `Config`, and `Weights` for a damaged file, a missing tensor or one whose shape is not the config's.
+/// A head of its own beside `tie_word_embeddings` is kept where it differs from the embedding: the model is then untied.
+/// Errors: `Io`, `Config`, and `Weights` for files of another kind, a damaged file, a missing tensor, one whose shape is not
+/// the config's, one of numbers that are not finite, and tensors that would change the model but are not part of it.
+/// Source: transformers `modeling_utils.py`: which file goes first, and that two heads are not tied.
 pub fn load(directory: &Path, device: &Device) -> Result<Qwen3> {
     load_as(directory, device, Dtype::F32)
 }
@@ -28,39 +31,45 @@ pub fn load(directory: &Path, device: &Device) -> Result<Qwen3> {
 ///
 /// Errors: as of `load`; `Weights` for a weight that f16 cannot hold.
 pub fn load_as(directory: &Path, device: &Device, weights: Dtype) -> Result<Qwen3> {
-    let config = Qwen3Config::read(&directory.join("config.json"))?;
-    let files = WeightFiles::open(directory)?;
-    let parsed: Vec<(PathBuf, SafeTensors)> = files
-        .maps
-        .iter()
-        .map(|(path, map)| Ok((path.clone(), SafeTensors::deserialize(map).map_err(|e| damaged(path, &e))?)))
-        .collect::<Result<_>>()?;
-    let mut places = HashMap::new();
-    for (file, (_, tensors)) in parsed.iter().enumerate() {
-        places.extend(tensors.names().into_iter().map(|name| (name.to_string(), file)));
+    let settings = directory.join("config.json");
+    if [&settings, &directory.join(SINGLE), &directory.join(INDEX)].iter().all(|path| !path.exists())
+        && let Some(error) = unusable(directory)?
+    {
+        return Err(error);
     }
+    let mut config = Qwen3Config::read(&settings)?;
+    let files = WeightFiles::open(directory)?;
+    let tensors = files.tensors()?;
+    if config.tie_word_embeddings && has_another_head(&tensors)? {
+        eprintln!(
+            "{}: {HEAD} is not the embedding, though tie_word_embeddings is true: both are kept, the head is not tied",
+            directory.display()
+        );
+        config.tie_word_embeddings = false;
+    }
+    // a tied pair may have been saved under the head's name alone
+    let only_head = config.tie_word_embeddings && tensors.get(EMBEDDING)?.is_none();
+    let layers = config.num_hidden_layers;
     let mut used = HashSet::new();
     let model = Qwen3::build(config, device, &mut |name, shape| {
-        let Some(&file) = places.get(name) else {
-            let problem = format!("config says {shape}, no file has it");
-            return Err(Error::Weights { path: directory.into(), tensor: name.into(), problem });
-        };
+        let name = if name == EMBEDDING && only_head && tensors.get(HEAD)?.is_some() { HEAD } else { name };
+        let Some((path, view)) = tensors.get(name)? else { return Err(tensors.missing(directory, name, &shape)) };
         used.insert(name.to_string());
-        let (path, tensors) = &parsed[file];
-        let view = tensors.tensor(name).map_err(|e| damaged(path, &e))?;
         read_tensor(path, name, &view, shape, device, weights)
     })?;
-    // a tied checkpoint may store its head a second time; anything else unused is worth a word
-    let unused = places.keys().filter(|name| !used.contains(*name) && *name != "lm_head.weight").count();
-    if unused > 0 {
-        tracing::warn!("{}: {unused} tensors are not part of the model and were not loaded", directory.display());
-    }
+    tensors.check_unused(directory, &used, layers)?;
     Ok(model)
 }
 
-fn damaged(path: &Path, error: &dyn std::fmt::Display) -> Error {
-    let problem = format!("damaged or truncated: {error}");
-    Error::Weights { path: path.into(), tensor: "header".into(), problem }
+/// Whether there is a head beside the embedding whose numbers are not the embedding's.
+fn has_another_head(tensors: &Tensors) -> Result<bool> {
+    let (Some((_, embedding)), Some((_, head))) = (tensors.get(EMBEDDING)?, tensors.get(HEAD)?) else {
+        return Ok(false);
+    };
+    Ok(match embedding.dtype() == head.dtype() && embedding.shape() == head.shape() {
+        true => embedding.data() != head.data(),
+        false => embedding.shape() != head.shape() || widened(&embedding).0 != widened(&head).0,
+    })
 }
 
 fn read_tensor(
@@ -72,17 +81,24 @@ fn read_tensor(
     weights: Dtype,
 ) -> Result<Tensor> {
     let bad = |problem: String| Error::Weights { path: path.into(), tensor: name.into(), problem };
+    match view.dtype() {
+        Saved::F32 | Saved::F16 | Saved::BF16 => {}
+        other => {
+            let quantised = if other == Saved::F64 { "" } else { ": quantised checkpoints do not load" };
+            return Err(bad(format!("dtype {other:?}, expected F32, F16 or BF16{quantised}")));
+        }
+    }
     if view.shape() != &shape[..] {
         return Err(bad(format!("config says {shape}, file has {:?}", view.shape())));
     }
-    // the bytes may lie at any address, so numbers are put together from bytes
-    let pairs = || view.data().chunks_exact(2).map(|b| [b[0], b[1]]);
-    let values: Vec<f32> = match view.dtype() {
-        Saved::F32 => view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-        Saved::F16 => pairs().map(|b| half::f16::from_le_bytes(b).to_f32()).collect(),
-        Saved::BF16 => pairs().map(|b| half::bf16::from_le_bytes(b).to_f32()).collect(),
-        other => return Err(bad(format!("dtype {other:?}, expected F32, F16 or BF16"))),
-    };
+    let (values, finite) = widened(view);
+    if !finite {
+        let at = values.iter().position(|x| !x.is_finite()).unwrap_or_default();
+        return Err(bad(format!(
+            "weight {at} is {}: the checkpoint is of a run that diverged, or damaged",
+            values[at]
+        )));
+    }
     let dtype = if shape[..].len() == 2 { weights } else { Dtype::F32 };
     let buffer = narrowed(device, &values, dtype).map_err(|error| match error {
         KernelError::Shape { problem, .. } => bad(problem),
@@ -91,35 +107,30 @@ fn read_tensor(
     Tensor::new(buffer, shape)
 }
 
-/// The memory-mapped files of a checkpoint.
-struct WeightFiles {
-    maps: Vec<(PathBuf, Mmap)>,
-}
-
-impl WeightFiles {
-    fn open(directory: &Path) -> Result<WeightFiles> {
-        let index = directory.join(INDEX);
-        let names: Vec<String> = if index.exists() {
-            let text = std::fs::read_to_string(&index).map_err(Error::io(&index))?;
-            let json: Value = serde_json::from_str(&text).map_err(|e| damaged(&index, &e))?;
-            let map = json.get("weight_map").and_then(Value::as_object);
-            let map = map.ok_or_else(|| damaged(&index, &"no weight_map"))?;
-            let names: Option<std::collections::BTreeSet<&str>> = map.values().map(Value::as_str).collect();
-            let names = names.ok_or_else(|| damaged(&index, &"weight_map names something that is no file"))?;
-            names.into_iter().map(String::from).collect()
-        } else {
-            vec![SINGLE.to_string()]
-        };
-        let maps = names.into_iter().map(|name| {
-            let path = directory.join(name);
-            let file = File::open(&path).map_err(Error::io(&path))?;
-            // SAFETY: the map is only read, and checkpoints are replaced by rename, never changed in place; a file
-            // that someone truncates under us is outside what any reader can defend against.
-            let map = unsafe { Mmap::map(&file) }.map_err(Error::io(&path))?;
-            Ok((path, map))
-        });
-        Ok(WeightFiles { maps: maps.collect::<Result<_>>()? })
-    }
+/// The numbers of a tensor, and whether all of them are finite, in one pass.
+fn widened(view: &TensorView) -> (Vec<f32>, bool) {
+    /// Numbers that a thread takes at a time.
+    const PIECE: usize = 1 << 16;
+    let (bytes, dtype) = (view.data(), view.dtype());
+    let width = if dtype == Saved::F32 { 4 } else { 2 };
+    let mut values = vec![0.0f32; bytes.len() / width];
+    // the bytes may lie at any address, so numbers are put together from bytes
+    let widen = |(to, from): (&mut [f32], &[u8])| {
+        let pairs = from.chunks_exact(2).map(|b| [b[0], b[1]]);
+        match dtype {
+            Saved::F16 => to.iter_mut().zip(pairs).for_each(|(x, b)| *x = half::f16::from_le_bytes(b).to_f32()),
+            Saved::BF16 => to.iter_mut().zip(pairs).for_each(|(x, b)| *x = half::bf16::from_le_bytes(b).to_f32()),
+            _ => {
+                let fours = from.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]);
+                to.iter_mut().zip(fours).for_each(|(x, b)| *x = f32::from_le_bytes(b));
+            }
+        }
+        // a sum over bits instead of a search: it is vectorised
+        to.iter().fold(true, |all, x| all & x.is_finite())
+    };
+    let pieces = values.par_chunks_mut(PIECE).zip(bytes.par_chunks(PIECE * width));
+    let finite = pieces.map(widen).reduce(|| true, |a, b| a & b);
+    (values, finite)
 }
 
 /// Writes `config.json` and the weights in f32 into `directory`, in files of at most `shard_bytes` (one file if they
@@ -185,5 +196,95 @@ impl safetensors::View for Stored {
     }
     fn data_len(&self) -> usize {
         size_of_val(self.values.as_slice())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::{self, Directory};
+
+    #[test]
+    fn a_head_of_its_own_is_kept_and_an_equal_one_stays_tied() {
+        let directory = Directory::new();
+        let embedding = directory.tensor(EMBEDDING);
+        directory.edit(|tensors| drop(tensors.insert(HEAD.into(), embedding.clone())));
+        let model = load(directory.path(), &Device::Cpu).unwrap();
+        assert!(model.config().tie_word_embeddings);
+        let mut head = embedding;
+        head.1[5] += 1.0;
+        directory.edit(|tensors| drop(tensors.insert(HEAD.into(), head.clone())));
+        let model = load(directory.path(), &Device::Cpu).unwrap();
+        assert!(!model.config().tie_word_embeddings);
+        assert_eq!(model.head().value.to_vec::<f32>().unwrap(), head.1);
+        let saved = Directory::new();
+        save_weights(&model, saved.path(), usize::MAX).unwrap();
+        let again = load(saved.path(), &Device::Cpu).unwrap();
+        assert_eq!(again.head().value.to_vec::<f32>().unwrap(), head.1);
+        assert_eq!(again.config(), model.config());
+    }
+
+    #[test]
+    fn a_tied_pair_may_have_the_name_of_the_head_and_an_untied_one_needs_both() {
+        let directory = Directory::new();
+        let embedding = directory.tensor(EMBEDDING);
+        directory.edit(|tensors| {
+            let pair = tensors.remove(EMBEDDING).unwrap();
+            tensors.insert(HEAD.into(), pair);
+        });
+        let model = load(directory.path(), &Device::Cpu).unwrap();
+        assert_eq!(model.head().value.to_vec::<f32>().unwrap(), embedding.1);
+        let directory = Directory::new();
+        let settings = directory.path().join("config.json");
+        let text = std::fs::read_to_string(&settings).unwrap();
+        std::fs::write(&settings, text.replace("\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false"))
+            .unwrap();
+        let message = load(directory.path(), &Device::Cpu).err().unwrap().to_string();
+        assert!(message.contains("lm_head.weight: tie_word_embeddings is false, and no file has a head"), "{message}");
+    }
+
+    #[test]
+    fn names_without_model_load() {
+        let directory = Directory::new();
+        let plain = load(directory.path(), &Device::Cpu).unwrap();
+        directory.edit(|tensors| {
+            *tensors = std::mem::take(tensors).into_iter().map(|(name, t)| (name.replace("model.", ""), t)).collect();
+        });
+        let bare = load(directory.path(), &Device::Cpu).unwrap();
+        for (a, b) in plain.params().iter().zip(bare.params()) {
+            assert_eq!((&a.name, a.value.to_vec::<f32>().unwrap()), (&b.name, b.value.to_vec::<f32>().unwrap()));
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_or_no_part_of_the_model_is_refused_by_name() {
+        let message = |edit: &dyn Fn(&mut check::Tensors)| {
+            let directory = Directory::new();
+            directory.edit(edit);
+            load(directory.path(), &Device::Cpu).err().map(|e| e.to_string()).unwrap_or_default()
+        };
+        let gate = "model.layers.0.mlp.gate_proj.weight";
+        for (value, says) in [(f32::NAN, "weight 2 is NaN"), (f32::NEG_INFINITY, "weight 2 is -inf")] {
+            let found = message(&|tensors| tensors.get_mut(gate).unwrap().1[2] = value);
+            assert!(found.contains(&format!("{gate}: {says}")), "{found}");
+        }
+        let query = "model.layers.0.self_attn.q_proj";
+        let found = message(&|tensors| drop(tensors.insert(format!("{query}.bias"), (vec![2], vec![0.0; 2]))));
+        assert!(found.contains(&format!("{query}.bias: is not part")), "{found}");
+        let found = message(&|tensors| drop(tensors.remove(&format!("{query}.weight"))));
+        assert!(found.contains(&format!("{query}.weight: config says [16, 16], no file has it")), "{found}");
+        let found = message(&|tensors| {
+            let taken = tensors.remove(&format!("{query}.weight")).unwrap();
+            tensors.insert(format!("{query}.qweight"), taken);
+        });
+        assert!(found.contains(&format!("{query}.qweight")) && found.contains("quantised"), "{found}");
+        let found = message(&|tensors| drop(tensors.insert(format!("{query}.lora_A.weight"), (vec![2], vec![0.0; 2]))));
+        assert!(found.contains("lora_A"), "{found}");
+        // buffers of old versions, and layers behind the last that the config asks for, change nothing
+        let found = message(&|tensors| {
+            tensors.insert("model.layers.0.self_attn.rotary_emb.inv_freq".into(), (vec![2], vec![0.0; 2]));
+            tensors.insert("model.layers.7.self_attn.q_proj.weight".into(), (vec![2], vec![0.0; 2]));
+        });
+        assert_eq!(found, "");
     }
 }

@@ -1,6 +1,9 @@
 //! The configuration of a Qwen3-architecture model, as `config.json` spells it.
 
+use super::config_keys::{one_or_many, quantised, slides, token_ids};
+use super::rope_config;
 use crate::error::{Error, Result};
+use crate::files;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
@@ -88,19 +91,25 @@ impl Qwen3Config {
         }
     }
 
-    /// Reads a `config.json`; rotary settings in either spelling (`rope_theta` + `rope_scaling` of older files,
+    /// Reads a `config.json`; rotary settings in every spelling (`rope_theta` and `rope_scaling` of older files,
     /// `rope_parameters` of transformers 5).
     ///
-    /// Errors: `Io`; `Config` naming the key that is missing, of the wrong type or asks for something this
+    /// Errors: `Io`; `Config` naming the file and the key that is missing, of the wrong type or asks for something this
     /// architecture does not have.
     pub fn read(path: &Path) -> Result<Qwen3Config> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-        let json: Value = serde_json::from_str(&text).map_err(|e| Error::Config {
-            field: path.display().to_string(),
-            problem: format!("not JSON: {e}"),
-            hint: None,
-        })?;
-        Qwen3Config::from_json(&json)
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let wrong =
+            |problem: String, hint: Option<String>| Error::Config { field: path.display().to_string(), problem, hint };
+        if let Some(kind) = files::not_fetched(&bytes) {
+            return Err(wrong(format!("is {kind}"), Some(files::FETCH.into())));
+        }
+        let json: Value = serde_json::from_slice(&bytes).map_err(|e| wrong(format!("not JSON: {e}"), None))?;
+        Qwen3Config::from_json(&json).map_err(|error| match error {
+            Error::Config { field, problem, hint } => {
+                Error::Config { field: format!("{}: {field}", path.display()), problem, hint }
+            }
+            other => other,
+        })
     }
 
     /// Reads the parsed file.
@@ -124,37 +133,37 @@ impl Qwen3Config {
             None | Some(Value::Null) => Ok(default),
             Some(v) => v.as_bool().ok_or_else(|| bad(key, format!("expected true or false, got {v}"))),
         };
-        // what the file may ask for and these layers do not compute
-        if let Some(kind) = json.get("model_type").and_then(Value::as_str).filter(|k| *k != "qwen3") {
-            return Err(bad("model_type", format!("{kind}: only qwen3 checkpoints load")));
+        if !json.is_object() {
+            return Err(bad("config.json", "expected a JSON object".to_string()));
         }
-        if let Some(act) = json.get("hidden_act").and_then(Value::as_str).filter(|a| *a != "silu") {
-            return Err(bad("hidden_act", format!("{act}: only silu is computed")));
+        if let Some(method) = quantised(json) {
+            return Err(Error::Config {
+                field: "quantization_config".into(),
+                problem: format!("{method}: quantised checkpoints do not load"),
+                hint: Some("take the checkpoint in bf16 that it was made from".into()),
+            });
+        }
+        // what the file may ask for and these layers do not compute
+        for (key, only, problem) in
+            [("model_type", "qwen3", "only qwen3 checkpoints load"), ("hidden_act", "silu", "only silu is computed")]
+        {
+            match json.get(key) {
+                None | Some(Value::Null) => {}
+                Some(Value::String(found)) if found == only => {}
+                Some(Value::String(found)) => return Err(bad(key, format!("{found}: {problem}"))),
+                Some(other) => return Err(bad(key, format!("{other}: {problem}"))),
+            }
         }
         if flag("attention_bias", false)? {
             return Err(bad("attention_bias", "true: projections here have no bias".to_string()));
         }
-        let sliding = |v: &Value| v.as_array().is_some_and(|a| a.iter().any(|t| t != "full_attention"));
-        if flag("use_sliding_window", false)? || json.get("layer_types").is_some_and(sliding) {
-            return Err(bad("layer_types", "sliding-window attention is not computed".to_string()));
+        let layers = need("num_hidden_layers")?;
+        if let Some((key, problem)) = slides(json, layers, flag("use_sliding_window", false)?)? {
+            return Err(bad(key, problem));
         }
-        let rope = json.get("rope_parameters").filter(|v| v.is_object());
-        let scaling = rope.or(json.get("rope_scaling").filter(|v| v.is_object()));
-        let kind = scaling.and_then(|r| r.get("rope_type").or(r.get("type"))).and_then(Value::as_str);
-        if let Some(kind) = kind.filter(|k| *k != "default") {
-            return Err(bad("rope_parameters.rope_type", format!("{kind}: only the default rope is computed")));
-        }
-        // transformers' Qwen3Config: theta 10000 and head_dim 128 where the file is silent
-        let theta = number(json, "rope_theta", 10_000.0)?;
-        let rope_theta = rope.map_or(Ok(theta), |r| number(r, "rope_theta", theta))?;
-        let eos_token_ids = match json.get("eos_token_id") {
-            None | Some(Value::Null) => vec![],
-            Some(v) => {
-                let ids = v.as_array().cloned().unwrap_or_else(|| vec![v.clone()]);
-                let ids: Option<Vec<u32>> = ids.iter().map(|v| v.as_u64().map(|n| n as u32)).collect();
-                ids.ok_or_else(|| bad("eos_token_id", format!("expected a token id or a list of them, got {v}")))?
-            }
-        };
+        let rope_theta = rope_config::theta(json)?;
+        let eos_token_ids = token_ids(json.get("eos_token_id")).map_err(|problem| bad("eos_token_id", problem))?;
+        let pad = token_ids(json.get("pad_token_id")).map_err(|problem| bad("pad_token_id", problem))?;
         let heads = need("num_attention_heads")?;
         let mut other = json.as_object().cloned().unwrap_or_default();
         other.retain(|key, _| !OWN_KEYS.contains(&key.as_str()));
@@ -162,7 +171,7 @@ impl Qwen3Config {
             vocab_size: need("vocab_size")?,
             hidden_size: need("hidden_size")?,
             intermediate_size: need("intermediate_size")?,
-            num_hidden_layers: need("num_hidden_layers")?,
+            num_hidden_layers: layers,
             num_attention_heads: heads,
             num_key_value_heads: size("num_key_value_heads")?.unwrap_or(heads),
             head_dim: size("head_dim")?.unwrap_or(128),
@@ -172,7 +181,7 @@ impl Qwen3Config {
             max_position_embeddings: size("max_position_embeddings")?.unwrap_or(32_768),
             initializer_range: number(json, "initializer_range", 0.02)?,
             eos_token_ids,
-            pad_token_id: json.get("pad_token_id").and_then(Value::as_u64).map(|id| id as u32),
+            pad_token_id: pad.first().copied(),
             other,
         };
         config.validate()?;
@@ -196,9 +205,30 @@ impl Qwen3Config {
             ("num_hidden_layers", self.num_hidden_layers),
             ("num_attention_heads", h),
         ];
-        match sizes.iter().find(|(_, n)| *n == 0) {
-            Some((field, _)) => bad(field, "0: must be positive".to_string()),
-            None => Ok(()),
+        if let Some((field, _)) = sizes.iter().find(|(_, n)| *n == 0) {
+            return bad(field, "0: must be positive".to_string());
+        }
+        if !(0.0..=1.0).contains(&self.rms_norm_eps) {
+            return bad("rms_norm_eps", format!("{}: expected a number from 0 to 1", self.rms_norm_eps));
+        }
+        if !(self.rope_theta >= 1.0 && self.rope_theta.is_finite()) {
+            return bad("rope_theta", format!("{}: expected a number of at least 1", self.rope_theta));
+        }
+        if !(0.0..=1e6).contains(&self.initializer_range) {
+            return bad("initializer_range", format!("{}: expected a number of at least 0", self.initializer_range));
+        }
+        if let Some(pad) = self.pad_token_id.filter(|pad| *pad as usize >= self.vocab_size) {
+            return bad("pad_token_id", format!("{pad}: the vocabulary has {} ids", self.vocab_size));
+        }
+        // so that no product of sizes can overflow
+        const MOST: f64 = (1u64 << 40) as f64;
+        let of = |sizes: &[usize]| sizes.iter().map(|n| *n as f64).product::<f64>();
+        let widths = of(&[h, d]) + of(&[k, d]) + self.intermediate_size as f64;
+        let total =
+            of(&[self.hidden_size]) * (widths * 4.0 * self.num_hidden_layers as f64 + 2.0 * self.vocab_size as f64);
+        match total > MOST {
+            true => bad("hidden_size", format!("sizes of about {total:.1e} weights: at most {MOST:.1e} are counted")),
+            false => Ok(()),
         }
     }
 
@@ -213,11 +243,6 @@ impl Qwen3Config {
 
     /// The file transformers reads, old and new: rotary settings and dtype are written in both spellings.
     pub fn to_json(&self) -> Value {
-        let eos = match self.eos_token_ids[..] {
-            [] => Value::Null,
-            [one] => json!(one),
-            _ => json!(self.eos_token_ids),
-        };
         let own = json!({
             "architectures": ["Qwen3ForCausalLM"],
             "model_type": "qwen3",
@@ -235,7 +260,7 @@ impl Qwen3Config {
             "tie_word_embeddings": self.tie_word_embeddings,
             "max_position_embeddings": self.max_position_embeddings,
             "initializer_range": self.initializer_range,
-            "eos_token_id": eos,
+            "eos_token_id": one_or_many(&self.eos_token_ids),
             "pad_token_id": self.pad_token_id,
             "hidden_act": "silu",
             "attention_bias": false,
@@ -290,7 +315,40 @@ mod tests {
             (
                 "rope_scaling",
                 json!({"type": "yarn"}),
-                "config: rope_parameters.rope_type: yarn: only the default rope is computed",
+                "config: rope_scaling.type: yarn: only the default rope is computed",
+            ),
+            ("rms_norm_eps", json!(-1), "config: rms_norm_eps: -1: expected a number from 0 to 1"),
+            ("rms_norm_eps", json!(1e6), "config: rms_norm_eps: 1000000: expected a number from 0 to 1"),
+            ("rms_norm_eps", json!("1e-6"), "config: rms_norm_eps: expected a number, got \"1e-6\""),
+            ("initializer_range", json!(-0.5), "config: initializer_range: -0.5: expected a number of at least 0"),
+            ("pad_token_id", json!(512), "config: pad_token_id: 512: the vocabulary has 512 ids"),
+            (
+                "eos_token_id",
+                json!([2, "x"]),
+                "config: eos_token_id: expected a token id or a list of them, got [2,\"x\"]",
+            ),
+            (
+                "eos_token_id",
+                json!(1u64 << 40),
+                "config: eos_token_id: expected a token id or a list of them, got 1099511627776",
+            ),
+            ("model_type", json!(7), "config: model_type: 7: only qwen3 checkpoints load"),
+            (
+                "head_dim",
+                json!(4_294_967_294u32),
+                "config: hidden_size: sizes of about 9.9e12 weights: at most 1.1e12 are counted",
+            ),
+            (
+                "layer_types",
+                json!(["full_attention", "sliding_attention"]),
+                "config: layer_types: \"sliding_attention\": only full_attention is computed",
+            ),
+            ("layer_types", json!(["full_attention"]), "config: layer_types: 1 types of 2 layers"),
+            (
+                "quantization_config",
+                json!({"quant_method": "fp8"}),
+                "config: quantization_config: fp8: quantised checkpoints do not load\n  hint: take the checkpoint in bf16 that it \
+              was made from",
             ),
         ] {
             let mut json = file();
@@ -301,6 +359,21 @@ mod tests {
         json.as_object_mut().unwrap().remove("hidden_size");
         let message = Qwen3Config::from_json(&json).unwrap_err().to_string();
         assert_eq!(message, "config: hidden_size: missing in config.json");
+    }
+
+    #[test]
+    fn several_ends_are_read_and_written() {
+        let mut json = file();
+        for (stated, ids, written) in [
+            (json!([5, 2]), vec![5, 2], json!([5, 2])),
+            (json!([5]), vec![5], json!(5)),
+            (json!(-1), vec![], Value::Null),
+            (Value::Null, vec![], Value::Null),
+        ] {
+            json["eos_token_id"] = stated;
+            let config = Qwen3Config::from_json(&json).unwrap();
+            assert_eq!((&config.eos_token_ids, &config.to_json()["eos_token_id"]), (&ids, &written));
+        }
     }
 
     #[test]

@@ -86,6 +86,11 @@ impl Qwen3 {
         &self.config
     }
 
+    /// Sets the tokens that end a generation, as its configuration names them.
+    pub fn set_eos(&mut self, ids: &[u32]) {
+        self.config.eos_token_ids = ids.to_vec();
+    }
+
     /// Where the weights are.
     pub fn device(&self) -> &Device {
         &self.device

@@ -13,6 +13,7 @@
 //! | `example` | [`Example`]: prompt and answer as token ids with their weights in the loss |
 //! | `candidates` | [`CatalogueGenerator`]: the mid-trained model as pre-ranker |
 //! | `student` | [`Student`]: slates to prompts, generated tokens to answers |
+//! | `template_check` | [`check_student`]: whether a checkpoint's chat template will do, before anything is trained |
 //! | `teacher` | [`Teacher`]: how any of the following is asked |
 //! | `evidence`, `choice`, `scripted` | [`Scripted`]: reasons by rule from metadata; what speaks for a candidate, how much, and the marks a prompt shows |
 //! | `http`, `http_config`, `local` | [`HttpTeacher`], [`LocalTeacher`]: language models elsewhere and here |
@@ -45,6 +46,7 @@ mod sids;
 mod slate;
 mod student;
 mod teacher;
+mod template_check;
 mod together;
 mod traces;
 mod words;
@@ -73,6 +75,7 @@ pub use sids::{ItemSids, between_sids};
 pub use slate::{Question, Slate, SlateCounts, read_slates, write_slates};
 pub use student::{Decoding, Ranked, Student};
 pub use teacher::{PromptStyle, Reply, Response, Teacher, TeacherRequest};
+pub use template_check::{check_prompt, check_student, check_vocabulary};
 pub use traces::{Sampling, Trace, TraceConfig, TraceCounts, read_traces, write_traces};
 
 use crate::error::Error;

@@ -1,23 +1,34 @@
 //! Chat templates: the Jinja programs that turn messages into the text a model was trained on.
 //!
-//! Templates run in `minijinja` set up as transformers sets up Jinja2: blocks trimmed, Python's string methods, Python's
-//! JSON separators, loop controls, `raise_exception`. There is no `strftime_now`: a prompt must not depend on the day.
+//! A template is a program that came with a checkpoint. It is compiled and run within limits: steps by `minijinja`, stack,
+//! memory and time by [`sandbox`].
 
 use std::collections::BTreeMap;
-use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
-use minijinja::value::Kwargs;
-use minijinja::{Environment, ErrorKind, Value, context};
+use minijinja::{Environment, Value, context};
 use serde::{Deserialize, Serialize};
-use serde_json::ser::{Formatter, PrettyFormatter};
 
-use super::{Tokenizer, refusal, refusal_with_hint};
-use crate::error::Result;
+use super::jinja::{environment, problem_of, without_generation_tags};
+use super::{Tokenizer, clipped, refusal_with_hint};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::sandbox::{self, Limits, Overrun};
 
 /// The template of models that bring none. Renders as Qwen3's does, except that no turn is ever rewritten.
 pub(super) const CHATML: &str = include_str!("chatml.jinja");
 
 const NAME: &str = "chat_template";
+
+/// Bytes of a template's source; the longest of released models have 30,000. The parser goes a level deeper for as little
+/// as one byte, such as a minus sign.
+pub(super) const LONGEST: usize = 128 << 10;
+
+/// Stack that the parser may take for each byte of the source.
+const STACK_PER_BYTE: usize = 4 << 10;
+
+const LIMITS: Limits = Limits { stack: 256 << 20, memory: 256 << 20, time: Duration::from_secs(2) };
 
 /// One turn of a chat.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,24 +59,39 @@ impl Message {
 /// A compiled chat template.
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    environment: Arc<Environment<'static>>,
+    /// It is this program's own, and runs where it is called.
+    built_in: bool,
     /// `bos_token` and its like, as templates know them.
     tokens: BTreeMap<&'static str, String>,
+    origin: Origin,
 }
+
+/// Where a template is from, for messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    /// The file, and the field of it.
+    pub(super) name: String,
+    /// What to do about a template that cannot be used.
+    pub(super) remedy: String,
+}
+
+/// What a rendering comes to on the other thread.
+type Outcome<T> = std::result::Result<T, String>;
 
 impl ChatTemplate {
     /// The template that came with the tokenizer, else the built-in ChatML.
     ///
     /// Errors: `Text` if the template does not compile, or if there is none and the tokenizer lacks ChatML's tokens.
     pub fn of(tokenizer: &Tokenizer) -> Result<Self> {
-        let Some(source) = tokenizer.template_source() else {
+        let Some((source, origin)) = tokenizer.template_source() else {
             return Err(refusal_with_hint(
                 "chat template",
                 "the model brings none, and its tokenizer has no <|im_start|> and <|im_end|> for the built-in one",
                 "put a chat_template.jinja beside tokenizer.json",
             ));
         };
-        let mut template = Self::new(source)?;
+        let mut template = Self::compile(source, origin)?;
         for field in ["bos_token", "eos_token", "pad_token", "unk_token"] {
             let spelling = tokenizer.named_token(field).map(str::to_owned).or_else(|| match field {
                 "eos_token" => tokenizer.token(*tokenizer.eos_ids().first()?),
@@ -80,22 +106,28 @@ impl ChatTemplate {
     /// Compiles a template.
     ///
     /// `{% generation %}`, which marks answers for transformers, becomes a block without effect.
+    /// Errors: `Text` if it does not compile, or not within the limits.
     pub fn new(source: &str) -> Result<Self> {
-        let mut environment = Environment::new();
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_filter("tojson", tojson);
-        // In Jinja2 `none` is not iterable; templates rely on it to skip tools.
-        environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
-        environment.add_function(
-            "raise_exception",
-            |message: String| -> std::result::Result<Value, minijinja::Error> {
-                Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-            },
-        );
-        environment.add_template_owned(NAME, without_generation_tags(source)).map_err(template_error)?;
-        Ok(ChatTemplate { environment, tokens: BTreeMap::new() })
+        Self::compile(source, Origin { name: "chat template".into(), remedy: "mend the template".into() })
+    }
+
+    fn compile(source: &str, origin: Origin) -> Result<Self> {
+        if let Some(kind) = files::not_fetched(source.as_bytes()) {
+            return Err(origin.refusal(&format!("is {kind}")));
+        }
+        if source.len() > LONGEST {
+            let problem = format!("{} bytes, at most {LONGEST} are read", source.len());
+            return Err(origin.refusal(&problem));
+        }
+        let limits = Limits { stack: LIMITS.stack + STACK_PER_BYTE * source.len(), ..LIMITS };
+        let (built_in, source) = (source == CHATML, without_generation_tags(source));
+        let compiled = sandbox::run(limits, move || -> Outcome<_> {
+            let mut environment = environment();
+            environment.add_template_owned(NAME, source).map_err(|e| problem_of(&e))?;
+            Ok(environment)
+        });
+        let environment = Arc::new(origin.outcome(compiled)?);
+        Ok(ChatTemplate { environment, built_in, tokens: BTreeMap::new(), origin })
     }
 
     /// Text of `messages`; with `add_generation_prompt` it ends where the answer begins.
@@ -103,17 +135,47 @@ impl ChatTemplate {
     /// `enable_thinking` has the meaning that Qwen3 gave it: without, the generation prompt closes an empty thinking
     /// block at once. The built-in template writes the same block before an answer that has none of its own, so that
     /// what is trained on continues what is asked.
+    /// Errors: `Text` naming the template, also if it does not end within the limits.
     /// Source: transformers `apply_chat_template(..., tokenize=False)`.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool, enable_thinking: bool) -> Result<String> {
-        let template = self.environment.get_template(NAME).map_err(template_error)?;
-        let arguments = context! {
-            messages => messages,
-            tools => (),
-            documents => (),
-            add_generation_prompt,
-            enable_thinking,
+        let (environment, tokens, messages) = (self.environment.clone(), self.tokens.clone(), messages.to_vec());
+        let work = move || -> Outcome<String> {
+            let template = environment.get_template(NAME).map_err(|e| problem_of(&e))?;
+            let arguments = context! {
+                messages => messages,
+                tools => (),
+                documents => (),
+                add_generation_prompt,
+                enable_thinking,
+            };
+            let arguments = context! { ..arguments, ..Value::from_serialize(&tokens) };
+            template.render(arguments).map_err(|e| problem_of(&e))
         };
-        template.render(context! { ..arguments, ..Value::from_serialize(&self.tokens) }).map_err(template_error)
+        self.origin.outcome(if self.built_in { Ok(work()) } else { sandbox::run(LIMITS, work) })
+    }
+
+    /// The file that the template is from, for messages.
+    pub fn origin(&self) -> &str {
+        &self.origin.name
+    }
+
+    /// An error about this template, with what to do about it.
+    pub fn refusal(&self, problem: &str) -> Error {
+        self.origin.refusal(problem)
+    }
+}
+
+impl Origin {
+    fn outcome<T>(&self, found: std::result::Result<Outcome<T>, Overrun>) -> Result<T> {
+        match found {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(problem)) => Err(self.refusal(&problem)),
+            Err(overrun) => Err(self.refusal(&overrun.to_string())),
+        }
+    }
+
+    fn refusal(&self, problem: &str) -> Error {
+        refusal_with_hint(&self.name, clipped(problem, 400), &self.remedy)
     }
 }
 
@@ -121,72 +183,6 @@ impl ChatTemplate {
 pub(super) fn named_template(field: &serde_json::Value) -> Option<&str> {
     let named = |entry: &&serde_json::Value| entry.get("name").and_then(|n| n.as_str()) == Some("default");
     field.as_str().or_else(|| field.as_array()?.iter().find(named)?.get("template")?.as_str())
-}
-
-fn template_error(error: minijinja::Error) -> crate::error::Error {
-    let mut problem = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
-    if let Some(line) = error.line() {
-        problem = format!("line {line}: {problem}");
-    }
-    refusal(NAME.replace('_', " "), problem)
-}
-
-/// Replaces the tags `generation` and `endgeneration` by `if true` and `endif`, keeping their whitespace control.
-fn without_generation_tags(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(open) = rest.find("{%") {
-        let Some(length) = rest[open..].find("%}") else { break };
-        let (start, end) = (open + 2, open + length);
-        let tag = &rest[start..end];
-        let word = tag.trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+');
-        out += &rest[..start];
-        match word {
-            "generation" => out += &tag.replace(word, "if true"),
-            "endgeneration" => out += &tag.replace(word, "endif"),
-            _ => out += tag,
-        }
-        rest = &rest[end..];
-    }
-    out + rest
-}
-
-/// `json.dumps(value, ensure_ascii=False, indent=indent)`; other options are refused.
-fn tojson(value: &Value, options: Kwargs) -> std::result::Result<Value, minijinja::Error> {
-    if options.get::<Option<bool>>("ensure_ascii")? == Some(true) {
-        return Err(minijinja::Error::new(ErrorKind::InvalidOperation, "tojson writes Unicode as it is"));
-    }
-    let indent: Option<usize> = options.get("indent")?;
-    options.assert_all_used()?;
-    let json = match indent {
-        None => dump(value, PythonSeparators),
-        Some(width) => dump(value, PrettyFormatter::with_indent(" ".repeat(width).as_bytes())),
-    };
-    let json = json.map_err(|e| minijinja::Error::new(ErrorKind::BadSerialization, "tojson").with_source(e))?;
-    Ok(Value::from_safe_string(json))
-}
-
-fn dump(value: &Value, formatter: impl Formatter) -> serde_json::Result<String> {
-    let mut out = Vec::new();
-    value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, formatter))?;
-    Ok(String::from_utf8(out).expect("invariant: serde_json writes UTF-8"))
-}
-
-/// `", "` between elements and `": "` after keys.
-struct PythonSeparators;
-
-impl Formatter for PythonSeparators {
-    fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        writer.write_all(b": ")
-    }
 }
 
 #[cfg(test)]
@@ -250,10 +246,18 @@ mod tests {
     #[test]
     fn errors_say_what_and_where() {
         let raised = inline("{{ 1 }}\n{{ raise_exception('roles must alternate') }}").unwrap_err().to_string();
-        assert_eq!(raised, "text: chat template: line 2: roles must alternate");
+        assert!(raised.starts_with("text: chat template: line 2: roles must alternate\n  hint: "), "{raised}");
         let broken = inline("{% if %}").unwrap_err().to_string();
         assert!(broken.starts_with("text: chat template: line 1: "), "{broken}");
         assert!(inline("{{ 'é'|tojson(ensure_ascii=true) }}").is_err());
+    }
+
+    #[test]
+    fn strftime_now_is_named_and_may_be_asked_for() {
+        let message = inline("{{ strftime_now('%d') }}").unwrap_err().to_string();
+        assert!(message.contains("line 1: calls strftime_now, which is not there"), "{message}");
+        let guarded = "{% if strftime_now is defined %}{{ strftime_now('%d') }}{% else %}26{% endif %}";
+        assert_eq!(inline(guarded).unwrap(), "26");
     }
 
     #[test]

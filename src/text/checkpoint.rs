@@ -5,53 +5,26 @@
 //! | `tokenizer.json` | the tokenizer | the same, with the tokens added since |
 //! | `tokenizer_config.json` | chat template, names of eos and pad | every field as it came; template, eos, pad, class and added tokens filled in |
 //! | `chat_template.jinja` | chat template, before the one above | the same template |
-//! | `generation_config.json`, `config.json` | ids of eos and pad | by the model, not here |
+//! | `generation_config.json` | ids of eos and pad | every field as it came; all ids of eos, and pad, filled in |
+//! | `config.json` | ids of eos and pad | by the model, not here |
 
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::chat::{CHATML, named_template};
+use super::chat::{CHATML, Origin, named_template};
+use super::turn_end::turn_end;
 use super::{Tokenizer, refusal, refusal_with_hint};
 use crate::error::{Error, Result};
+use crate::files;
+use crate::model::{one_or_many, token_ids};
 
 const TOKENIZER: &str = "tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const TEMPLATE: &str = "chat_template.jinja";
-
-/// The two fields of `generation_config.json` and `config.json` that concern text.
-#[derive(Default, Deserialize)]
-struct ControlIds {
-    eos_token_id: Option<OneOrMany>,
-    pad_token_id: Option<i64>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(i64),
-    Many(Vec<i64>),
-}
-
-impl ControlIds {
-    /// Negative ids stand for "none" in old configs.
-    fn eos(&self) -> Vec<u32> {
-        let ids = match &self.eos_token_id {
-            None => &[][..],
-            Some(OneOrMany::One(id)) => std::slice::from_ref(id),
-            Some(OneOrMany::Many(ids)) => ids,
-        };
-        ids.iter().filter_map(|&id| u32::try_from(id).ok()).collect()
-    }
-
-    fn pad(&self) -> Option<u32> {
-        u32::try_from(self.pad_token_id?).ok()
-    }
-}
+const GENERATION: &str = "generation_config.json";
 
 impl Tokenizer {
     /// Loads a checkpoint directory with the files beside its `tokenizer.json`, or a lone `tokenizer.json`.
@@ -72,35 +45,49 @@ impl Tokenizer {
             ));
         };
         let mut tokenizer = Self::from_json(&bytes, &file.display().to_string())?;
-        tokenizer.config = read_json::<Map<String, Value>>(&path.join(TOKENIZER_CONFIG))?.unwrap_or_default();
+        tokenizer.directory = Some(path.into());
+        tokenizer.config = read_json(&path.join(TOKENIZER_CONFIG))?;
         let template = path.join(TEMPLATE);
         tokenizer.template_file = match read_if_there(&template)? {
             Some(bytes) => Some(String::from_utf8(bytes).map_err(|e| refusal(template.display(), e))?),
             None => None,
         };
 
-        let generation: ControlIds = read_json(&path.join("generation_config.json"))?.unwrap_or_default();
-        let model: ControlIds = read_json(&path.join("config.json"))?.unwrap_or_default();
+        tokenizer.generation = read_json(&path.join(GENERATION))?;
+        let (eos, pad) = (stated(path, "eos_token_id")?, stated(path, "pad_token_id")?);
         let named = |field| tokenizer.named_token(field).and_then(|t| tokenizer.token_id(t));
-        let eos = [generation.eos(), model.eos(), named("eos_token").into_iter().collect()];
-        let pad = generation.pad().or(model.pad()).or(named("pad_token"));
-        if let Some(ids) = eos.into_iter().find(|ids| !ids.is_empty()) {
-            tokenizer.eos = ids;
-        }
-        tokenizer.pad = pad.or(tokenizer.pad);
+        let eos: Vec<u32> = named("eos_token").into_iter().chain(eos).collect();
+        tokenizer.pad = pad.first().copied().or(named("pad_token")).or(tokenizer.pad);
+        tokenizer.end_with(eos);
+        tokenizer.end_with(turn_end(&tokenizer).into_iter().chain(tokenizer.eos.clone()).collect());
         Ok(tokenizer)
     }
 
-    /// Writes `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja` into `dir`, which exists, so that
-    /// transformers' `AutoTokenizer` gives the same ids and the same chats. Each file is synced to disk; to replace a
+    /// Takes those of `ids` that have a token, each once, as what ends an answer; none of them changes nothing.
+    fn end_with(&mut self, ids: Vec<u32>) {
+        let mut eos: Vec<u32> = vec![];
+        for id in ids {
+            if self.has_token(id) && !eos.contains(&id) {
+                eos.push(id);
+            }
+        }
+        if !eos.is_empty() {
+            self.eos = eos;
+        }
+    }
+
+    /// Writes `tokenizer.json`, `tokenizer_config.json`, `generation_config.json` and `chat_template.jinja` into `dir`,
+    /// which exists, so that transformers gives the same ids and the same chats, and ends generations where they end here. Each file is synced to disk; to replace a
     /// checkpoint at once, write into a temporary directory and rename it.
     pub fn save(&self, dir: impl AsRef<Path>) -> Result<()> {
         let dir = dir.as_ref();
         let json = self.inner.to_string(true).map_err(|e| refusal(TOKENIZER, e))?;
         write_synced(&dir.join(TOKENIZER), &json)?;
-        let config = serde_json::to_string_pretty(&self.config_to_save()).map_err(|e| refusal(TOKENIZER_CONFIG, e))?;
-        write_synced(&dir.join(TOKENIZER_CONFIG), &config)?;
-        if let Some(template) = self.template_source() {
+        let config = Value::Object(self.config_to_save());
+        write_synced(&dir.join(TOKENIZER_CONFIG), &format!("{config:#}"))?;
+        let generation = Value::Object(self.generation_to_save());
+        write_synced(&dir.join(GENERATION), &format!("{generation:#}"))?;
+        if let Some((template, _)) = self.template_source() {
             write_synced(&dir.join(TEMPLATE), template)?;
         }
         Ok(())
@@ -109,10 +96,30 @@ impl Tokenizer {
     /// Source of the chat template that belongs to this tokenizer: `chat_template.jinja`, else `chat_template` of
     /// `tokenizer_config.json` (of several the one named `default`), else the built-in ChatML if the tokenizer has
     /// its two control tokens.
-    pub(super) fn template_source(&self) -> Option<&str> {
+    pub(super) fn template_source(&self) -> Option<(&str, Origin)> {
+        let file = |name: &str| match &self.directory {
+            Some(directory) => directory.join(name).display().to_string(),
+            None => name.to_owned(),
+        };
         let configured = || self.config.get("chat_template").and_then(named_template);
-        let built_in = || (self.im_start().is_some() && self.im_end().is_some()).then_some(CHATML);
-        self.template_file.as_deref().or_else(configured).or_else(built_in)
+        let built_in = self.im_start().is_some() && self.im_end().is_some();
+        if let Some(source) = &self.template_file {
+            let name = file(TEMPLATE);
+            let without = match (configured().is_some(), built_in) {
+                (true, _) => "the one in tokenizer_config.json",
+                (false, true) => "the built-in ChatML",
+                (false, false) => "none",
+            };
+            let remedy = format!("delete or replace {name}: without it, {without} is taken");
+            Some((source, Origin { name, remedy }))
+        } else if let Some(source) = configured() {
+            let remedy =
+                format!("put a chat template that works into {}, which goes before this field", file(TEMPLATE));
+            Some((source, Origin { name: format!("{}: chat_template", file(TOKENIZER_CONFIG)), remedy }))
+        } else {
+            let remedy = format!("put a chat template that works into {}", file(TEMPLATE));
+            built_in.then(|| (CHATML, Origin { name: "built-in chat template".into(), remedy }))
+        }
     }
 
     /// Spelling that `tokenizer_config.json` gives for a role such as `eos_token`.
@@ -135,7 +142,7 @@ impl Tokenizer {
         fill(&mut config, "clean_up_tokenization_spaces", Some(json!(false)));
         fill(&mut config, "eos_token", self.eos.first().and_then(|&id| self.token(id)).map(Value::String));
         fill(&mut config, "pad_token", self.pad.and_then(|id| self.token(id)).map(Value::String));
-        fill(&mut config, "chat_template", self.template_source().map(|t| json!(t)));
+        fill(&mut config, "chat_template", self.template_source().map(|(source, _)| json!(source)));
         if let Some(Value::Object(listed)) = config.get_mut("added_tokens_decoder") {
             let mut added: Vec<_> = self.inner.get_added_tokens_decoder().into_iter().collect();
             added.sort_unstable_by_key(|(id, _)| *id);
@@ -145,6 +152,36 @@ impl Tokenizer {
         }
         config
     }
+
+    fn generation_to_save(&self) -> Map<String, Value> {
+        let mut generation = self.generation.clone();
+        if !self.eos.is_empty() {
+            generation.insert("eos_token_id".into(), one_or_many(&self.eos));
+        }
+        if let (Some(pad), None | Some(Value::Null)) = (self.pad, generation.get("pad_token_id")) {
+            generation.insert("pad_token_id".into(), json!(pad));
+        }
+        generation
+    }
+}
+
+/// The tokens that `generation_config.json` and `config.json` of a directory end a generation with, for a checkpoint without a
+/// tokenizer.
+///
+/// Errors: `Io`; `Text` for a damaged file.
+pub fn eos_of_files(directory: &Path) -> Result<Vec<u32>> {
+    stated(directory, "eos_token_id")
+}
+
+/// The ids that `generation_config.json`, then `config.json` state under a key.
+fn stated(directory: &Path, key: &str) -> Result<Vec<u32>> {
+    let mut ids = vec![];
+    for name in [GENERATION, "config.json"] {
+        let file = directory.join(name);
+        let found = token_ids(read_json(&file)?.get(key));
+        ids.extend(found.map_err(|problem| refusal(file.display(), format!("{key}: {problem}")))?);
+    }
+    Ok(ids)
 }
 
 fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
@@ -155,9 +192,13 @@ fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let Some(bytes) = read_if_there(path)? else { return Ok(None) };
-    serde_json::from_slice(&bytes).map(Some).map_err(|e| refusal(path.display(), e))
+/// The object in a file of JSON; an empty one if there is no such file.
+fn read_json(path: &Path) -> Result<Map<String, Value>> {
+    let Some(bytes) = read_if_there(path)? else { return Ok(Map::new()) };
+    if let Some(kind) = files::not_fetched(&bytes) {
+        return Err(refusal_with_hint(path.display(), format!("is {kind}"), files::FETCH));
+    }
+    serde_json::from_slice(&bytes).map_err(|e| refusal(path.display(), e))
 }
 
 fn write_synced(path: &Path, text: &str) -> Result<()> {
@@ -178,7 +219,7 @@ mod tests {
     fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         shop_tokenizer().save(dir.path()).unwrap();
-        for name in [TOKENIZER_CONFIG, TEMPLATE] {
+        for name in [TOKENIZER_CONFIG, TEMPLATE, GENERATION] {
             std::fs::remove_file(dir.path().join(name)).unwrap();
         }
         for (name, text) in files {
@@ -188,15 +229,27 @@ mod tests {
     }
 
     #[test]
-    fn eos_and_pad_come_from_the_nearest_file() {
+    fn eos_is_of_every_file_and_pad_of_the_nearest() {
         let config = r#"{"eos_token": {"content": "<|endoftext|>"}, "pad_token": "!"}"#;
         let model = r#"{"eos_token_id": 5, "pad_token_id": -1, "hidden_size": 8}"#;
         for (files, eos, pad) in [
             (vec![], vec![2], 0),
-            (vec![("tokenizer_config.json", config)], vec![0], 3),
-            (vec![("tokenizer_config.json", config), ("config.json", model)], vec![5], 3),
-            (vec![("config.json", model), ("generation_config.json", r#"{"eos_token_id": [2, 0]}"#)], vec![2, 0], 0),
+            // the built-in template ends a turn with <|im_end|>, 2, whatever the files say
+            (vec![("tokenizer_config.json", config)], vec![2, 0], 3),
+            (vec![("tokenizer_config.json", config), ("config.json", model)], vec![2, 0, 5], 3),
+            (vec![("config.json", model), ("generation_config.json", r#"{"eos_token_id": [0, 2]}"#)], vec![2, 0, 5], 0),
             (vec![("config.json", r#"{"eos_token_id": null, "pad_token_id": 7}"#)], vec![2], 7),
+            // another end of turn is found by rendering; ids without a token end nothing
+            (
+                vec![("chat_template.jinja", "{{ messages[-1].content }}<|im_start|>"), ("config.json", model)],
+                vec![1, 5],
+                0,
+            ),
+            (
+                vec![("chat_template.jinja", "{{ x() }}"), ("config.json", r#"{"eos_token_id": [-1, 400, 0]}"#)],
+                vec![0],
+                0,
+            ),
         ] {
             let tokenizer = Tokenizer::load(directory(&files).path()).unwrap();
             assert_eq!((tokenizer.eos_ids(), tokenizer.pad_id()), (&eos[..], Some(pad)), "{files:?}");
@@ -208,12 +261,13 @@ mod tests {
         let config = r#"{"zeta": 1, "tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|im_end|>", "pad_token": null,
                          "added_tokens_decoder": {"0": {"content": "<|endoftext|>", "special": true, "mine": 1}},
                          "chat_template": [{"name": "default", "template": "T"}, {"name": "rag", "template": "R"}]}"#;
-        let dir = directory(&[("tokenizer_config.json", config)]);
+        let generation = r#"{"eos_token_id": 0, "temperature": 0.6, "max_length": 9}"#;
+        let dir = directory(&[("tokenizer_config.json", config), ("generation_config.json", generation)]);
         let mut tokenizer = Tokenizer::load(dir.path()).unwrap();
         tokenizer.add_tokens(&["<x>".into()]).unwrap();
         tokenizer.save(dir.path()).unwrap();
 
-        let saved: Value = read_json(&dir.path().join(TOKENIZER_CONFIG)).unwrap().unwrap();
+        let saved = read_json(&dir.path().join(TOKENIZER_CONFIG)).unwrap();
         let given: Value = serde_json::from_str(config).unwrap();
         for field in ["zeta", "tokenizer_class", "eos_token", "chat_template"] {
             assert_eq!(saved[field], given[field]);
@@ -222,6 +276,10 @@ mod tests {
         assert_eq!(saved["added_tokens_decoder"]["0"]["mine"], 1);
         assert_eq!(saved["added_tokens_decoder"]["340"]["content"], "<x>");
         assert_eq!(saved["added_tokens_decoder"]["340"]["special"], false);
+
+        let saved = Value::Object(read_json(&dir.path().join(GENERATION)).unwrap());
+        let expected = json!({"eos_token_id": [2, 0], "temperature": 0.6, "max_length": 9, "pad_token_id": 0});
+        assert_eq!(saved, expected);
 
         let again = Tokenizer::load(dir.path()).unwrap();
         assert_eq!((again.token_id("<x>"), again.vocab_size()), (Some(340), 341));
@@ -233,7 +291,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let tokenizer = shop_tokenizer();
         tokenizer.save(dir.path()).unwrap();
-        let config: Value = read_json(&dir.path().join(TOKENIZER_CONFIG)).unwrap().unwrap();
+        let config = read_json(&dir.path().join(TOKENIZER_CONFIG)).unwrap();
         assert_eq!((&config["eos_token"], &config["pad_token"]), (&json!("<|im_end|>"), &json!("<|endoftext|>")));
         assert_eq!(config["chat_template"], CHATML);
         assert_eq!(std::fs::read_to_string(dir.path().join(TEMPLATE)).unwrap(), CHATML);
@@ -263,6 +321,30 @@ mod tests {
         assert!(matches!(Tokenizer::load(empty.path().join("none.json")), Err(Error::Io { .. })));
         let dir = directory(&[("generation_config.json", r#"{"eos_token_id": "two"}"#)]);
         let broken = Tokenizer::load(dir.path()).unwrap_err().to_string();
-        assert!(broken.contains("generation_config.json: "), "{broken}");
+        assert!(broken.contains("generation_config.json: eos_token_id: expected a token id"), "{broken}");
+        for name in [TOKENIZER, TOKENIZER_CONFIG, GENERATION] {
+            let dir = directory(&[(name, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")]);
+            let pointer = Tokenizer::load(dir.path()).unwrap_err().to_string();
+            assert!(pointer.contains(&format!("{name}: is a Git LFS pointer\n  hint: ")), "{pointer}");
+        }
+    }
+
+    #[test]
+    fn errors_of_a_template_name_its_file() {
+        let broken = "{{ strftime_now('%d') }}";
+        let field = json!({"chat_template": broken}).to_string();
+        for (name, text, says) in [
+            (TEMPLATE, broken, "chat_template.jinja: line 1: calls strftime_now"),
+            (TOKENIZER_CONFIG, field.as_str(), "tokenizer_config.json: chat_template: line 1: calls strftime_now"),
+        ] {
+            let dir = directory(&[(name, text)]);
+            let tokenizer = Tokenizer::load(dir.path()).unwrap();
+            let message = ChatTemplate::of(&tokenizer).unwrap().render(&[], true, false).unwrap_err().to_string();
+            assert!(message.contains(&dir.path().display().to_string()) && message.contains(says), "{message}");
+            assert!(
+                message.contains("chat_template.jinja: without it, the built-in ChatML") || name != TEMPLATE,
+                "{message}"
+            );
+        }
     }
 }

@@ -11,7 +11,7 @@ use std::ops::Range;
 use tokenizers::Encoding;
 
 use super::sid_tokens::spells_sid;
-use super::{Message, THINK, THINK_END, Tokenizer, refusal};
+use super::{Message, THINK, THINK_END, Tokenizer};
 use crate::error::Result;
 
 /// The added tokens of a vocabulary, as far as text must not become them: all but white space and single characters,
@@ -95,7 +95,7 @@ impl Tokenizer {
         if self.added.holds(encoding.get_ids(), true) {
             return Ok(self.without_added(encoding.get_ids().to_vec()));
         }
-        let whole = self.inner.post_process(encoding, None, true).map_err(|e| refusal("encode", e))?;
+        let whole = self.guarded("encoding", || self.inner.post_process(encoding, None, true))?;
         Ok(whole.get_ids().to_vec())
     }
 
@@ -109,7 +109,7 @@ impl Tokenizer {
     }
 
     fn encoding(&self, pieces: &[&str]) -> Result<Encoding> {
-        let encode = |piece: &&str| self.inner.encode_fast(*piece, false).map_err(|e| refusal("encode", e));
+        let encode = |piece: &&str| self.guarded("encoding", || self.inner.encode_fast(*piece, false));
         match pieces {
             [whole] => encode(whole),
             _ => Ok(Encoding::merge(pieces.iter().map(encode).collect::<Result<Vec<_>>>()?, false)),

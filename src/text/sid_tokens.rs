@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use super::{Tokenizer, refusal, refusal_with_hint};
+use super::{Tokenizer, clipped, refusal, refusal_with_hint};
 use crate::error::{Error, Result};
 
 /// Opens a semantic id.
@@ -14,6 +14,10 @@ pub const SID_BEGIN: &str = "<|sid_begin|>";
 pub const SID_END: &str = "<|sid_end|>";
 
 const MAX_LEVELS: usize = 26;
+
+/// Characters of a malformed id that a message shows.
+const SHOWN: usize = 80;
+
 const RERUN: &str = "the file was made with another tokenizer; rerun `gr2 sid`";
 
 /// Letter of a level, from 0.
@@ -89,7 +93,7 @@ impl SidShape {
         while rest != SID_END {
             let token = rest.find('>').map(|end| &rest[..=end]).unwrap_or(rest);
             let Some((letter, code)) = read_token(token) else {
-                let found = if rest.is_empty() { "the end".into() } else { clip(token) };
+                let found = if rest.is_empty() { "the end".into() } else { clipped(token, SHOWN) };
                 return Err(wrong(format!("expected a code or {SID_END}, found {found}")));
             };
             if codes.len() < self.levels && letter != level_letter(codes.len()) {
@@ -314,15 +318,7 @@ fn malformed(text: &str, problem: String) -> Error {
 /// The codes of a text that claims to be a semantic id, for a message.
 fn named(text: &str) -> String {
     let codes = text.strip_prefix(SID_BEGIN).unwrap_or(text);
-    format!("semantic id {}", clip(codes.strip_suffix(SID_END).unwrap_or(codes)))
-}
-
-fn clip(text: &str) -> String {
-    const LIMIT: usize = 80;
-    match text.char_indices().nth(LIMIT) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
+    format!("semantic id {}", clipped(codes.strip_suffix(SID_END).unwrap_or(codes), SHOWN))
 }
 
 #[cfg(test)]

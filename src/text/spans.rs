@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::plain::Guard;
-use super::{ChatTemplate, Message, Tokenizer, refusal, refusal_with_hint};
+use super::{ChatTemplate, Message, Tokenizer, clipped, refusal_with_hint};
 use crate::error::{Error, Result};
 
 /// A chat as token ids.
@@ -102,38 +102,34 @@ impl ChatTemplate {
         for (i, _) in messages.iter().enumerate().filter(|(_, m)| m.role == "assistant") {
             let (prompt_text, prompt, _) = encode(self.render(&messages[..i], true, enable_thinking)?)?;
             if !ids.starts_with(&prompt) || !text.starts_with(&prompt_text) {
-                return Err(not_a_prefix(i, &prompt, &ids));
+                return Err(self.not_a_prefix(i, &prompt_text, &text));
             }
-            let ends = |id: &u32| tokenizer.eos_ids().contains(id) || Some(*id) == tokenizer.im_end();
-            let Some(length) = ids[prompt.len()..].iter().position(ends) else {
-                return Err(refusal(
-                    format!("chat message {i}"),
-                    format!(
-                        "the template ends the answer with none of the tokens that end one, {:?}",
-                        tokenizer.eos_ids()
-                    ),
-                ));
+            let Some(length) = ids[prompt.len()..].iter().position(|id| tokenizer.eos_ids().contains(id)) else {
+                return Err(self.refusal(&format!(
+                    "chat message {i}: the template ends the answer with none of the tokens that end one, {:?}",
+                    tokenizer.eos_ids()
+                )));
             };
             let content = prompt.len()..prompt.len() + length;
             spans.push(AssistantSpan { message: i, content, byte: prompt_text.len() });
         }
         Ok(EncodedChat { text, ids, offsets, spans })
     }
-}
 
-fn not_a_prefix(message: usize, prompt: &[u32], ids: &[u32]) -> Error {
-    let at = prompt.iter().zip(ids).take_while(|(a, b)| a == b).count();
-    let found = |ids: &[u32]| ids.get(at).map_or("the end".into(), |id| format!("id {id}"));
-    refusal_with_hint(
-        format!("chat message {message}"),
-        format!(
-            "its prompt is not the beginning of the chat: token {at} is {}, in the chat {}",
-            found(prompt),
-            found(ids)
-        ),
-        "an answer must not begin with a line break, nor with a thinking block where thinking is off; \
-         a template that rewrites earlier turns cannot be trained on",
-    )
+    /// What is asked is not the beginning of what is trained on: the template's doing, or the answer's.
+    fn not_a_prefix(&self, message: usize, prompt: &str, chat: &str) -> Error {
+        let differs = prompt.bytes().zip(chat.bytes()).position(|(a, b)| a != b);
+        let at = (0..=differs.unwrap_or(prompt.len())).rev().find(|&at| prompt.is_char_boundary(at)).unwrap_or(0);
+        let rest = |text: &str| format!("{:?}", clipped(text.get(at..).unwrap_or_default(), 40));
+        let how = match differs {
+            Some(_) => format!("after {at} bytes it has {}, the chat {}", rest(prompt), rest(chat)),
+            None => format!("a token lies across its end, before {}", rest(chat)),
+        };
+        self.refusal(&format!(
+            "chat message {message}: its prompt is not the beginning of the chat: {how}; a template must not open the answer in \
+             its generation prompt, as with <think>, nor rewrite earlier turns, and an answer must not begin with a line break"
+        ))
+    }
 }
 
 #[cfg(test)]
@@ -211,7 +207,9 @@ mod tests {
             let chat = [Message::user("A or B?"), Message::assistant(answer)];
             let refused = template.encode_chat(&tokenizer, &chat, thinking).unwrap_err().to_string();
             assert!(
-                refused.starts_with("text: chat message 1: its prompt is not the beginning of the chat: "),
+                refused.starts_with(
+                    "text: built-in chat template: chat message 1: its prompt is not the beginning of the chat: "
+                ),
                 "{refused}"
             );
         }
@@ -230,10 +228,8 @@ mod tests {
             ChatTemplate::new(&source).unwrap()
         };
         let endless = turns("m.content", "").encode_chat(&tokenizer, &chat[..2], true).unwrap_err().to_string();
-        assert_eq!(
-            endless,
-            "text: chat message 1: the template ends the answer with none of the tokens that end one, [2]"
-        );
+        let expected = "text: chat template: chat message 1: the template ends the answer with none of the tokens that end one, [2]";
+        assert!(endless.starts_with(expected), "{endless}");
 
         let forgetful = turns("(m.content if loop.last else '')", "<|im_end|>");
         let forgot = forgetful.encode_chat(&tokenizer, &chat, true).unwrap();

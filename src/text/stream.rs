@@ -2,7 +2,6 @@
 
 use super::Tokenizer;
 use super::byte_level::token_bytes;
-use super::refusal;
 use super::tokenizer::NO_TOKEN;
 use crate::error::Result;
 
@@ -43,10 +42,10 @@ impl<'a> TextStream<'a> {
                 Ok(take_complete(bytes))
             }
             Pending::Window { ids, prefix, prefix_index } => {
-                let inner = &self.tokenizer.inner;
-                tokenizers::tokenizer::step_decode_stream(inner, vec![id], self.skip_special, ids, prefix, prefix_index)
-                    .map(Option::unwrap_or_default)
-                    .map_err(|e| refusal("decode", e))
+                let (inner, skip) = (&self.tokenizer.inner, self.skip_special);
+                let step =
+                    || tokenizers::tokenizer::step_decode_stream(inner, vec![id], skip, ids, prefix, prefix_index);
+                self.tokenizer.guarded("decoding", step).map(Option::unwrap_or_default)
             }
         }
     }
@@ -60,7 +59,8 @@ impl<'a> TextStream<'a> {
         match std::mem::replace(&mut self.pending, Pending::empty(self.tokenizer)) {
             Pending::Bytes(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
             Pending::Window { ids, prefix, .. } => {
-                let text = self.tokenizer.inner.decode(&ids, self.skip_special).map_err(|e| refusal("decode", e))?;
+                let decode = || self.tokenizer.inner.decode(&ids, self.skip_special);
+                let text = self.tokenizer.guarded("decoding", decode)?;
                 Ok(text.strip_prefix(&prefix).unwrap_or(&text).to_owned())
             }
         }

@@ -2,14 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use tokenizers::{AddedToken, DecoderWrapper};
+use tokenizers::{AddedToken, DecoderWrapper, NormalizedString, Normalizer};
 
 use super::plain::AddedTokens;
-use super::{TextStream, refusal, refusal_with_hint};
+use super::{TextStream, clipped, refusal, refusal_with_hint};
 use crate::error::Result;
+use crate::files;
+use crate::sandbox::{self, Limits};
 
 /// Ends a document; Qwen pads with it.
 pub const ENDOFTEXT: &str = "<|endoftext|>";
@@ -25,12 +29,25 @@ pub const THINK_END: &str = "</think>";
 /// Stands for an id that has no token, so that it shows in decoded text.
 pub(super) const NO_TOKEN: char = char::REPLACEMENT_CHARACTER;
 
+/// Ids that a vocabulary may have: no model has a million, and every gap below the highest is kept.
+const MOST_IDS: usize = 1 << 24;
+
+/// A text of a few scripts, with all of ASCII: what makes too much of it, or panics, is found when the file is loaded.
+const PROBE: &str = "The quick brown fox jumps over 13 lazy dogs & 2,467 more; 'it's' \"so\": [a]{b}(c)<d>|e\\/f?!\n\n\tJQKWVXZ \
+                     ABCDEFGHILMNOPRSTUY 0589 $#%^*_-+=~`@. caf\u{e9} e\u{301} \u{fb01}x \u{2581}\u{3000}日本語 \u{1f58a}\u{fe0f} \
+                     привет مرحبا";
+
+/// Bytes or tokens that a byte of text may become.
+const GROWTH: usize = 64;
+
 /// A tokenizer as Hugging Face stores it: same text, same ids.
 ///
 /// Truncation and padding settings of the file are ignored, as transformers does: no text is ever cut silently.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     pub(super) inner: tokenizers::Tokenizer,
+    /// The file it was read from, for messages.
+    origin: String,
     vocab_size: usize,
     gaps: Vec<u32>,
     special: BTreeSet<u32>,
@@ -40,6 +57,10 @@ pub struct Tokenizer {
     pub(super) pad: Option<u32>,
     /// `tokenizer_config.json` as it was read; empty where the model brought none.
     pub(super) config: Map<String, Value>,
+    /// `generation_config.json` as it was read.
+    pub(super) generation: Map<String, Value>,
+    /// The directory it was loaded from.
+    pub(super) directory: Option<PathBuf>,
     /// `chat_template.jinja` as it was read.
     pub(super) template_file: Option<String>,
 }
@@ -60,10 +81,26 @@ struct DeclaredToken {
 impl Tokenizer {
     /// Reads the bytes of a `tokenizer.json`; `what` names them in messages.
     ///
-    /// Errors: `Text` if they are no tokenizer, or if an added token would not get the id that the file states.
+    /// Errors: `Text` if they are no tokenizer, if the library panics over them or takes too much memory or time, or if an
+    /// added token would not get the id that the file states.
     pub fn from_json(json: &[u8], what: &str) -> Result<Self> {
-        let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(|e| refusal(what, e))?;
-        let declared: Declared = serde_json::from_slice(json).map_err(|e| refusal(what, e))?;
+        if let Some(kind) = files::not_fetched(json) {
+            return Err(refusal_with_hint(what, format!("is {kind}"), files::FETCH));
+        }
+        // a tokenizer takes some 20 times its file while it is read
+        let limits = Limits { stack: 64 << 20, memory: (256 << 20) + 100 * json.len(), time: Duration::from_secs(300) };
+        let (json, name) = (json.to_vec(), what.to_string());
+        let read = sandbox::run(limits, move || {
+            let tokenizer = Self::read(&json, &name)?;
+            tokenizer.probe()?;
+            Ok(tokenizer)
+        });
+        read.unwrap_or_else(|overrun| Err(damaged(what, &overrun.to_string())))
+    }
+
+    fn read(json: &[u8], what: &str) -> Result<Self> {
+        let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(|e| damaged(what, &e.to_string()))?;
+        let declared: Declared = serde_json::from_slice(json).map_err(|e| damaged(what, &e.to_string()))?;
         for token in &declared.added_tokens {
             let id = inner.token_to_id(&token.content);
             if id != Some(token.id) {
@@ -80,6 +117,7 @@ impl Tokenizer {
 
         let mut tokenizer = Tokenizer {
             inner,
+            origin: what.to_owned(),
             vocab_size: 0,
             gaps: Vec::new(),
             special: BTreeSet::new(),
@@ -87,35 +125,69 @@ impl Tokenizer {
             eos: Vec::new(),
             pad: None,
             config: Map::new(),
+            generation: Map::new(),
+            directory: None,
             template_file: None,
         };
-        tokenizer.survey();
+        tokenizer.survey()?;
         tokenizer.eos = tokenizer.im_end().or(tokenizer.token_id(ENDOFTEXT)).into_iter().collect();
         tokenizer.pad = tokenizer.token_id(ENDOFTEXT);
         Ok(tokenizer)
     }
 
+    /// Uses every part of it once.
+    fn probe(&self) -> Result<()> {
+        let too_much = |what: &str, found: usize| {
+            let problem = format!("makes {found} {what} of a text of {} bytes", PROBE.len());
+            if found > GROWTH * PROBE.len() { Err(damaged(&self.origin, &problem)) } else { Ok(()) }
+        };
+        if let Some(normalizer) = self.inner.get_normalizer() {
+            let mut normalized = NormalizedString::from(PROBE);
+            let _ = normalizer.normalize(&mut normalized);
+            too_much("bytes", normalized.get().len())?;
+        }
+        // a vocabulary of few words may refuse the text
+        let Ok(encoding) = self.inner.encode(PROBE, true) else { return Ok(()) };
+        too_much("tokens", encoding.len())?;
+        let decoded = self.inner.decode(encoding.get_ids(), true).unwrap_or_default();
+        too_much("bytes", decoded.len())
+    }
+
+    /// What the library makes of a text or ids; should it panic, an error that names the file.
+    pub(super) fn guarded<T>(&self, what: &str, work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
+        let problem = match sandbox::catch(work) {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) => error.to_string(),
+            Err(message) => message,
+        };
+        Err(damaged(&self.origin, &format!("{what}: {problem}")))
+    }
+
     /// Takes stock of the vocabulary after it changed.
-    fn survey(&mut self) {
+    fn survey(&mut self) -> Result<()> {
         let ids: BTreeSet<u32> = self.inner.get_vocab(true).into_values().collect();
         self.vocab_size = ids.last().map_or(0, |&last| last as usize + 1);
+        if self.vocab_size > MOST_IDS {
+            return Err(damaged(&self.origin, &format!("id {}: at most {MOST_IDS} are read", self.vocab_size - 1)));
+        }
         self.gaps = (0..self.vocab_size as u32).filter(|id| !ids.contains(id)).collect();
         self.special =
             self.inner.get_added_tokens_decoder().into_iter().filter(|(_, t)| t.special).map(|(id, _)| id).collect();
         self.added = AddedTokens::of(&self.inner);
+        Ok(())
     }
 
     /// Ids of `text`, with whatever the file's post-processor adds (for Qwen: nothing).
     ///
     /// Source: `tokenizers.Tokenizer.encode(text).ids`.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode_fast(text, true).map_err(|e| refusal("encode", e))?;
+        let encoding = self.guarded("encoding", || self.inner.encode_fast(text, true))?;
         Ok(encoding.get_ids().to_vec())
     }
 
     /// Ids of text that already carries its control tokens, such as a rendered chat: nothing is added around it.
     pub fn encode_rendered(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode_fast(text, false).map_err(|e| refusal("encode", e))?;
+        let encoding = self.guarded("encoding", || self.inner.encode_fast(text, false))?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -123,7 +195,7 @@ impl Tokenizer {
     ///
     /// Tokens that share a character all cover the whole of it.
     pub fn encode_with_offsets(&self, text: &str) -> Result<(Vec<u32>, Vec<Range<usize>>)> {
-        let encoding = self.inner.encode(text, false).map_err(|e| refusal("encode", e))?;
+        let encoding = self.guarded("encoding", || self.inner.encode(text, false))?;
         let offsets = encoding.get_offsets().iter().map(|&(start, end)| start..end).collect();
         Ok((encoding.get_ids().to_vec(), offsets))
     }
@@ -137,7 +209,7 @@ impl Tokenizer {
             if i > 0 {
                 text.push(NO_TOKEN);
             }
-            text += &self.inner.decode(run, skip_special).map_err(|e| refusal("decode", e))?;
+            text += &self.guarded("decoding", || self.inner.decode(run, skip_special))?;
         }
         Ok(text)
     }
@@ -182,13 +254,14 @@ impl Tokenizer {
         self.special.iter().copied()
     }
 
-    /// Ids that end a generated answer: of `generation_config.json`, else of `config.json`, else of
-    /// `tokenizer_config.json`, else `<|im_end|>`, else `<|endoftext|>`. Empty only if the tokenizer has none of them.
+    /// Ids that end a generated answer: what the chat template ends one with, and those of `tokenizer_config.json`,
+    /// `generation_config.json` and `config.json`, each once. Without any of these `<|im_end|>`, else `<|endoftext|>`;
+    /// empty only if the tokenizer has none of them.
     pub fn eos_ids(&self) -> &[u32] {
         &self.eos
     }
 
-    /// Id that fills a batch, from the same files as [`Tokenizer::eos_ids`], else `<|endoftext|>`.
+    /// Id that fills a batch, of `generation_config.json`, else of `config.json`, else of `tokenizer_config.json`, else `<|endoftext|>`.
     pub fn pad_id(&self) -> Option<u32> {
         self.pad
     }
@@ -228,8 +301,13 @@ impl Tokenizer {
             }
         }
         self.inner = inner;
-        self.survey();
+        self.survey()?;
         Ok(first..first + tokens.len() as u32)
+    }
+
+    /// The file it was read from, for messages.
+    pub fn origin(&self) -> &str {
+        &self.origin
     }
 
     /// Whether decoding is plain concatenation of bytes.
@@ -238,10 +316,16 @@ impl Tokenizer {
     }
 }
 
+fn damaged(file: &str, problem: &str) -> crate::error::Error {
+    let hint = "fetch the file again, or let transformers write it anew: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)";
+    refusal_with_hint(file, clipped(problem, 300), hint)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::bpe::tests::shop_tokenizer;
     use super::*;
+    use serde_json::json;
 
     /// A word-level file whose ids have a gap, with settings that would cut and pad.
     fn gapped(added: &str) -> String {
@@ -283,6 +367,63 @@ mod tests {
             "{refused}"
         );
         assert!(Tokenizer::from_json(b"{", "t.json").unwrap_err().to_string().starts_with("text: t.json: "));
+        let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 11422654\n";
+        let message = Tokenizer::from_json(pointer, "t.json").unwrap_err().to_string();
+        assert!(message.starts_with("text: t.json: is a Git LFS pointer\n  hint: "), "{message}");
+    }
+
+    /// [`gapped`] with one of its parts another.
+    fn with(part: &str, value: Value) -> String {
+        let mut file: Value = serde_json::from_str(&gapped("")).unwrap();
+        file[part] = value;
+        file.to_string()
+    }
+
+    #[test]
+    fn files_that_make_the_library_panic_are_errors() {
+        let doubling = vec![json!({"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}); 60];
+        let growing = json!({"type": "Replace", "pattern": {"Regex": "."}, "content": "x".repeat(100)});
+        let template = json!({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}],
+                              "pair": [], "special_tokens": {}});
+        let vocab = json!({"type": "WordLevel", "vocab": {"a": 0, "z": 4_000_000_000u32}, "unk_token": "a"});
+        let merges = json!({"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": [["a", "q"]]});
+        let unigram = json!({"type": "Unigram", "vocab": [["a", 0.0]], "unk_id": 7});
+        let split = |pattern: &str| json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
+        for (part, value) in [
+            ("normalizer", json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"})),
+            ("normalizer", json!({"type": "Precompiled", "precompiled_charsmap": ""})),
+            ("normalizer", json!({"type": "Precompiled", "precompiled_charsmap": "BAAAAP////8="})),
+            ("normalizer", json!({"type": "Sequence", "normalizers": doubling})),
+            ("normalizer", growing),
+            ("post_processor", template),
+            ("model", vocab),
+            ("model", merges),
+            ("model", unigram),
+            (
+                "model",
+                json!({"type": "WordPiece", "vocab": {}, "unk_token": "?", "continuing_subword_prefix": "#",
+                             "max_input_chars_per_word": u64::MAX}),
+            ),
+            ("pre_tokenizer", split("(")),
+            ("pre_tokenizer", split("(a+)+\\1$")),
+            ("pre_tokenizer", json!({"type": "FixedLength", "length": 0})),
+            ("decoder", json!({"type": "Strip", "content": "a", "start": u64::MAX, "stop": u64::MAX})),
+        ] {
+            let text = with(part, value);
+            // some are harmless to this library; none may take the program along
+            if let Err(error) =
+                Tokenizer::from_json(text.as_bytes(), "t.json").and_then(|t| t.decode(&t.encode("a b")?, true))
+            {
+                let message = error.to_string();
+                assert!(message.starts_with("text: t.json: ") && message.contains("hint: "), "{message}");
+                assert!(!message.contains("panicked"), "{message}");
+            } else {
+                assert!(
+                    ["WordPiece", "Strip", "FixedLength", "+)+", "\"\""].iter().any(|t| text.contains(t)),
+                    "{text}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -6,7 +6,9 @@ use super::{data, write_results};
 use crate::data::{Dataset, Example};
 use crate::error::{Error, Result};
 use crate::model::{self, Qwen3, Qwen3Config};
-use crate::rerank::{ItemSids, Markov, Scripted, ScriptedConfig, Slate, TeacherRequest, between_sids, render};
+use crate::rerank::{
+    ItemSids, Markov, Scripted, ScriptedConfig, Slate, TeacherRequest, between_sids, check_student, render,
+};
 use crate::sid::SemanticIds;
 use crate::text::{Tokenizer, train_bpe};
 use crate::train::{TrainConfig, Trainer, catalogue_texts};
@@ -81,9 +83,12 @@ impl BaseConfig {
 pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &Device) -> Result<()> {
     let base = &config.base;
     if let Some(path) = &base.path {
-        // loading checks the whole checkpoint now rather than an hour into the run
+        // loading checks the whole checkpoint, and its chat template, now rather than an hour into the run
         let model = model::load(path, device)?;
-        Tokenizer::load(path)?;
+        let tokenizer = Tokenizer::load(path)?;
+        let (slate, setting) = first_slate(config, data::read(run)?)?;
+        let question = slate.question(config.prompt.history_items);
+        check_student(&setting.prompter(), &tokenizer, model.config().vocab_size, &question)?;
         eprintln!("base: {} ({} parameters)", path.display(), model.config().parameters());
         return write_results(directory, &json!({ "path": path, "parameters": model.config().parameters() }));
     }
@@ -120,10 +125,9 @@ pub(super) fn language_example(tokenizer: &Tokenizer, text: &str) -> Result<Exam
 /// they are, since they stand in every prompt.
 fn prompt_texts(config: &RunConfig, dataset: Dataset) -> Result<Vec<String>> {
     const SLATES: usize = 500;
-    // any ids will do, they are taken out again
     let items = dataset.catalogue.len();
-    let codes = (0..items).flat_map(|item| [(item >> 16) as u16, (item & 0xffff) as u16]).collect();
-    let setting = Setting::new(config, dataset, ItemSids::new(SemanticIds::new(2, 1 << 16, codes)?)?)?;
+    // the ids are taken out again
+    let setting = numbered(config, dataset)?;
     let train = training(&setting.dataset);
     let markov = Markov::learn(&train, items)?;
     let prompter = setting.prompter();
@@ -141,6 +145,22 @@ fn prompt_texts(config: &RunConfig, dataset: Dataset) -> Result<Vec<String>> {
         texts.extend(parts.iter().flat_map(|part| between_sids(part)).map(String::from));
     }
     Ok(texts)
+}
+
+/// What prompts are written from before items have semantic ids: their numbers stand for them.
+fn numbered(config: &RunConfig, dataset: Dataset) -> Result<Setting> {
+    let items = dataset.catalogue.len();
+    let codes = (0..items).flat_map(|item| [(item >> 16) as u16, (item & 0xffff) as u16]).collect();
+    Setting::new(config, dataset, ItemSids::new(SemanticIds::new(2, 1 << 16, codes)?)?)
+}
+
+/// A slate to try prompts with: the longest training history and the first items.
+fn first_slate(config: &RunConfig, dataset: Dataset) -> Result<(Slate, Setting)> {
+    let setting = numbered(config, dataset)?;
+    let history =
+        training(&setting.dataset).into_iter().max_by_key(|history| history.len()).unwrap_or_default().to_vec();
+    let candidates = (0..setting.dataset.catalogue.len().min(config.slates.size) as u32).collect();
+    Ok((Slate { user: 0, history, candidates, target: None }, setting))
 }
 
 /// Directory of the base checkpoint.

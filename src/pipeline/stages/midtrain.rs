@@ -64,6 +64,8 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
     let mut model = model::load(&from, device)?;
     let vocabulary = tokenizer.vocab_size().max(model.config().vocab_size);
     model.resize_vocabulary(vocabulary, config.seed)?;
+    // config.json of every later checkpoint names what ends an answer here
+    model.set_eos(tokenizer.eos_ids());
 
     let split = dataset.split();
     let users: Vec<u32> = (0..dataset.users.len() as u32).filter(|&user| split.train(user).len() > 1).collect();

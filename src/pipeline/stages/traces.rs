@@ -9,7 +9,8 @@ use crate::generate::{Free, RolloutConfig, SamplerConfig, rollout};
 use crate::model;
 use crate::rerank::{
     Answer, Cached, HttpConfig, HttpTeacher, LocalPrompts, LocalTeacher, PromptStyle, Scripted, ScriptedConfig, Slate,
-    Teacher, Trace, TraceConfig, TraceCounts, Weights, read_traces, sample_traces, write_traces,
+    Teacher, Trace, TraceConfig, TraceCounts, Weights, check_prompt, check_vocabulary, read_traces, sample_traces,
+    write_traces,
 };
 use crate::text::{ChatTemplate, Tokenizer};
 use gr2_kernels::{Device, Dtype};
@@ -122,6 +123,11 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
             let model = model::load(&local.path, device)?;
             let tokenizer = Tokenizer::load(&local.path)?;
             let template = ChatTemplate::of(&tokenizer)?;
+            check_vocabulary(&tokenizer, model.config().vocab_size)?;
+            if let Some(slate) = lessons.first() {
+                let question = slate.question(config.prompt.history_items);
+                check_prompt(&tokenizer, &template, &prompter.rejection(&question)?)?;
+            }
             let generate = |prompts: &LocalPrompts| -> Result<Vec<Vec<u32>>> {
                 let settings = RolloutConfig {
                     samples: 1,
