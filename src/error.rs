@@ -125,9 +125,9 @@ pub enum Error {
     },
 
     /// Stopped by Ctrl-C or a termination signal; everything up to the last checkpoint is kept.
-    #[error("{stage}: interrupted; rerun the same command to continue")]
+    #[error("{stage}: interrupted{}", resumption(.stage))]
     Interrupted {
-        /// The stage that was running.
+        /// The stage that was running, or the command that is none.
         stage: String,
     },
 
@@ -160,6 +160,14 @@ impl Error {
 
 fn hint_line(hint: &Option<String>) -> String {
     hint.as_ref().map(|h| format!("\n  hint: {h}")).unwrap_or_default()
+}
+
+/// What to do about an interrupt: stages go on from what they have kept.
+fn resumption(work: &str) -> &'static str {
+    match work {
+        "clean" | "generate" | "logits" | "tokenize" | "devices" | "bench" | "tune" => "",
+        _ => "; rerun the same command to continue",
+    }
 }
 
 fn line_part(line: &Option<u64>) -> String {

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::console;
 use crate::error::{Error, Result};
 
 /// First characters of the names of files and directories that are being written.
@@ -28,14 +29,21 @@ pub fn write_atomic(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<(
 
 /// [`write_atomic`] for content that is produced piece by piece: `fill` gets a buffered writer.
 ///
+/// A link goes on pointing at the file it points at; what is no regular file, as a device or a pipe, is written to.
+///
 /// Errors: as [`write_atomic`], and whatever `fill` returns.
 pub fn write_atomic_with(
     path: impl AsRef<Path>,
     fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
 ) -> Result<()> {
     let path = path.as_ref();
-    let directory = directory_of(path);
     let replace = || -> std::io::Result<()> {
+        let path = &match target(path)? {
+            Target::File(file) => file,
+            Target::Stream => return write_to(path, fill),
+        };
+        let _hold = console::hold();
+        let directory = directory_of(path);
         let mut builder = tempfile::Builder::new();
         builder.prefix(TEMPORARY);
         // Temporary files are private by default; what is kept gets the permissions any new file would.
@@ -62,6 +70,50 @@ pub fn write_if_changed(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Resu
     }
 }
 
+/// Where a path leads that is to be written.
+enum Target {
+    /// To this regular file, or to none yet.
+    File(PathBuf),
+    /// To a device, a pipe, or what this process was given open.
+    Stream,
+}
+
+fn target(path: &Path) -> std::io::Result<Target> {
+    // where they lead to a file, others may have it open as well: it is added to
+    const OPEN: [&str; 4] = ["/dev/stdout", "/dev/stderr", "/dev/fd", "/proc/self/fd"];
+    if path.file_name().is_none() {
+        return Err(std::io::Error::new(ErrorKind::InvalidInput, format!("`{}` names no file", path.display())));
+    }
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => Err(std::io::Error::new(ErrorKind::IsADirectory, "is a directory")),
+        Ok(found) if !found.is_file() || OPEN.iter().any(|open| path.starts_with(open)) => Ok(Target::Stream),
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
+        found if path.is_symlink() => match found {
+            Ok(_) => Ok(Target::File(std::fs::canonicalize(path)?)),
+            // of a file that is still to be made
+            Err(_) => target(&directory_of(path).join(std::fs::read_link(path)?)),
+        },
+        _ => Ok(Target::File(path.into())),
+    }
+}
+
+fn write_to(stream: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> std::io::Result<()> {
+    let mut out = BufWriter::new(OpenOptions::new().append(true).open(stream)?);
+    fill(&mut out)?;
+    out.flush()
+}
+
+/// Refuses what [`write_atomic`] could not write, before the work whose result it is to hold.
+///
+/// Errors: `Io` with the path: a directory, a missing or unwritable one above it.
+pub fn check_target(path: &Path) -> Result<()> {
+    let check = || match target(path)? {
+        Target::File(file) => tempfile::tempfile_in(directory_of(&file)).map(drop),
+        Target::Stream => Ok(()),
+    };
+    check().map_err(Error::io(path))
+}
+
 /// Replaces `path` by one line of JSON for each record, as [`write_atomic`] does.
 ///
 /// Errors: `Io` with the path, also for a record that has no JSON form (a map with keys that are not strings).
@@ -81,6 +133,7 @@ pub(crate) fn json_line(out: &mut dyn Write, record: &impl Serialize) -> std::io
 /// Errors: `Io` with the path, also for a record that has no JSON form (a map with keys that are not strings).
 pub fn append_jsonl(path: impl AsRef<Path>, record: &impl Serialize) -> Result<()> {
     let path = path.as_ref();
+    let _hold = console::hold();
     let append = || -> std::io::Result<()> {
         let mut line = vec![];
         json_line(&mut line, record)?;
@@ -151,6 +204,7 @@ pub fn not_fetched(bytes: &[u8]) -> Option<&'static str> {
 ///
 /// Errors: `Io`, and whatever `fill` returns; the old directory is then untouched.
 pub fn replace_directory(directory: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let _hold = console::hold();
     recover_directory(directory)?;
     let parent = directory_of(directory);
     let mut builder = tempfile::Builder::new();
@@ -352,6 +406,57 @@ mod tests {
         assert_eq!(names, ["a.old/file", "a/file", "b/file", "notes/file"]);
         assert_eq!(std::fs::read_to_string(dir.path().join("a/file")).unwrap(), "a");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 4);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_go_on_pointing_and_what_is_no_file_is_written_to() {
+        use std::os::unix::fs::{FileTypeExt, symlink};
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir(at("there")).unwrap();
+        std::fs::write(at("there/old"), "old").unwrap();
+        symlink("there/old", at("link")).unwrap();
+        symlink("there/new", at("dangling")).unwrap();
+        symlink("dangling", at("chain")).unwrap();
+        let text = |name: &str| std::fs::read_to_string(at(name)).unwrap();
+        write_atomic(at("link"), "a").unwrap();
+        write_atomic(at("dangling"), "b").unwrap();
+        assert_eq!((text("there/old"), text("there/new")), ("a".into(), "b".into()));
+        write_atomic(at("chain"), "c").unwrap();
+        assert_eq!(text("there/new"), "c");
+        assert!(["link", "dangling", "chain"].iter().all(|name| at(name).is_symlink()));
+
+        let fifo = at("fifo");
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let reader = std::thread::spawn({
+            let fifo = fifo.clone();
+            move || std::fs::read_to_string(fifo).unwrap()
+        });
+        check_target(&fifo).unwrap();
+        write_atomic(&fifo, "through").unwrap();
+        assert_eq!(reader.join().unwrap(), "through");
+        assert!(std::fs::metadata(&fifo).unwrap().file_type().is_fifo());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 5);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_refused_with_its_path_before_the_work() {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = |path: &Path, part: &str| {
+            for error in [check_target(path).unwrap_err(), write_atomic(path, "x").unwrap_err()] {
+                let message = error.to_string();
+                assert!(message.contains(&path.display().to_string()) && message.contains(part), "{message}");
+            }
+        };
+        refused(dir.path(), "is a directory");
+        refused(Path::new(""), "names no file");
+        refused(Path::new(".."), "names no file");
+        refused(&dir.path().join("missing/file"), "");
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        refused(&dir.path().join("file/below"), "");
+        check_target(&dir.path().join("fresh")).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[cfg(unix)]

@@ -2,14 +2,16 @@
 //!
 //! A module may use only modules listed before it (`tests/layers.rs` checks this).
 #![deny(missing_docs)]
+// the macros of the standard library panic where a stream is broken: `console::say!` and `console::out!` do not
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod error;
 
 pub mod sandbox;
 
-pub mod files;
-
 pub mod console;
+
+pub mod files;
 
 pub mod gpu_cache;
 

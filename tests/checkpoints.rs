@@ -76,7 +76,7 @@ fn settings_that_no_model_has_are_refused_by_file_and_key() {
         (json!({"rope_parameters": {"rope_theta": 0}}), "rope_parameters.rope_theta: 0"),
         (json!({"rope_scaling": {"factor": 4.0, "rope_type": "yarn"}}), "rope_scaling.rope_type: yarn"),
         (json!({"quantization_config": {"quant_method": "awq"}}), "quantization_config: awq"),
-        (json!({"num_hidden_layers": 3}), "layer_types: 2 types of 3 layers"),
+        (json!({"layer_types": ["full_attention", "sliding_attention"]}), "layer_types: \"sliding_attention\""),
         (json!({"head_dim": 4_000_000_000u32}), "hidden_size: sizes of"),
     ] {
         let model = Checkpoint::new();

@@ -171,6 +171,72 @@ fn wrong_usage_exits_with_2() {
 }
 
 #[test]
+fn numbers_out_of_range_are_refused_by_the_name_of_their_flag() {
+    let model = fixture("qwen3-tied");
+    let generate = ["generate", "--model", text(&model), "--tokens", "1", "--device", "cpu"];
+    let cases = [
+        ("--temperature", "nan inf 0 -1 1e300"),
+        ("--top-p", "nan 2 -1"),
+        ("--min-p", "inf 1.5"),
+        ("--repetition-penalty", "0 nan inf"),
+        ("--top-k", "-1"),
+        ("--seed", "-1"),
+        ("--max-new-tokens", "-1 99999999999999999999"),
+        ("--gpu-memory-limit", "-1"),
+    ];
+    for (flag, values) in cases {
+        for value in values.split(' ') {
+            refused(&[&generate[..], &[&format!("{flag}={value}")]].concat(), 2, &[flag]);
+        }
+    }
+    for value in ["nan", "inf", "0", "-1", "1e9"] {
+        let seconds = format!("--seconds={value}");
+        refused(&["bench", "kernels", "--device", "cpu", &seconds], 2, &["--seconds"]);
+        refused(&["tune", "--device", "cpu", &seconds], 2, &["--seconds"]);
+    }
+    refused(&["bench", "model", "--device", "cpu", "--samples", "4294967295"], 2, &["--samples"]);
+    refused(&["tune", "--device", "cpu", "--rows", "1,99999999999"], 2, &["--rows"]);
+    refused(&["devices", "--device", "gpu:99999999999999999999"], 2, &["--device"]);
+    let far = ["generate", "--model", text(&model), "--tokens", "1", "--device", "gpu:99999999999"];
+    refused(&far, 1, &["99999999999"]);
+}
+
+#[test]
+fn a_continuation_ends_where_the_context_of_the_model_ends() {
+    let model = fixture("qwen3-tied");
+    let positions = smoke::json(&model.join("config.json"))["max_position_embeddings"].as_u64().expect("a number");
+    let prompt = list(&vec![1; positions as usize - 3]);
+    for most in ["1000000000", "2305843009213693952", "18446744073709551615"] {
+        let args =
+            ["generate", "--model", text(&model), "--tokens", &prompt, "--device", "cpu", "--ignore-eos", "--json"];
+        let outcome = gr2(&[&args[..], &["--max-new-tokens", most]].concat());
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+        assert!(outcome.stderr.contains(&format!("max_position_embeddings = {positions}")), "{}", outcome.stderr);
+        let line: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+        // the last token is drawn, but never read
+        assert_eq!(line["tokens"].as_array().expect("tokens").len(), 4);
+    }
+    let long = list(&vec![1; positions as usize + 1]);
+    let parts = ["--tokens", "513", "max_position_embeddings is 512"];
+    refused(&["generate", "--model", text(&model), "--tokens", &long, "--device", "cpu"], 2, &parts);
+    refused(&["logits", "--model", text(&model), "--tokens", &long, "--device", "cpu", "--out", "nowhere"], 2, &parts);
+}
+
+/// Mesa's layers look for a Wayland compositor where they are asked for its surfaces, and say so where there is none.
+#[test]
+fn without_a_desktop_nothing_is_said_of_it() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let (out, config) = (directory.path().join("run"), smoke::path());
+    let commands: [&[&str]; 2] = [&["devices"], &["data", text(&config), "--out", text(&out)]];
+    for args in commands {
+        let output = Command::new(env!("CARGO_BIN_EXE_gr2")).args(args).env_remove("XDG_RUNTIME_DIR").output();
+        let output = output.expect("starts gr2");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && !said.contains("XDG_RUNTIME_DIR"), "{args:?}: {said}");
+    }
+}
+
+#[test]
 fn a_wrong_configuration_exits_with_1_and_names_the_field() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let out = directory.path().join("run");

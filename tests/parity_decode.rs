@@ -3,7 +3,7 @@
 mod support;
 
 use gr2_kernels::attention::Heads;
-use gr2_kernels::decode::{DecodeDims, DecodeRow, DecodeRows, copy_slots, decode, write_tokens};
+use gr2_kernels::decode::{DecodeDims, DecodeRow, DecodeRows, copy_slots, decode, grown_slots, write_tokens};
 use gr2_kernels::narrow::narrowed;
 use gr2_kernels::{Buffer, Device, Dtype};
 use half::f16;
@@ -32,11 +32,12 @@ fn two_steps(device: &Device, heads: Heads, rows: &DecodeRows, stored: Dtype) ->
     let first = decode(&q, (&pk, &pv), (&sk, &sv), rows, dims)?;
     copy_slots((&mut sk, &mut sv), (&[4, 0, 0, 3], &[0, 1, 4, 3]), CAPACITY - 1, dims)?;
     let second = decode(&q, (&pk, &pv), (&sk, &sv), rows, dims)?;
+    let (grown_k, grown_v) = grown_slots((&sk, &sv), CAPACITY - 2, 2 * CAPACITY + 1, dims)?;
     let wide = |b: &Buffer| match b.dtype() {
         Dtype::F16 => Ok(b.to_vec::<f16>()?.into_iter().map(f64::from).collect()),
         _ => Ok(b.to_vec::<f32>()?.into_iter().map(f64::from).collect()),
     };
-    [&first, &second, &sk, &sv, &before].into_iter().map(wide).collect()
+    [&first, &second, &sk, &sv, &before, &grown_k, &grown_v].into_iter().map(wide).collect()
 }
 
 #[test]

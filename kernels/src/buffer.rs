@@ -104,12 +104,14 @@ impl Buffer {
     ///
     /// Errors: `OutOfMemory`, `DeviceLost`; `Dtype` for f64 on a GPU.
     pub fn uninit(device: &Device, op: &'static str, dtype: Dtype, len: usize) -> Result<Buffer> {
+        // what overflows is past any machine
+        let bytes = len.saturating_mul(dtype.size());
         let storage = match device {
-            Device::Cpu => Storage::Cpu(Arc::new(HostMemory::new(len * dtype.size()))),
+            Device::Cpu => Storage::Cpu(Arc::new(HostMemory::allocate(op, bytes)?)),
             Device::Gpu(_) if dtype == Dtype::F64 => {
                 return Err(Error::Dtype { op, operand: "output", found: dtype, expected: "f32 or u32 on a GPU" });
             }
-            Device::Gpu(gpu) => Storage::Gpu(Arc::new(gpu.allocate(op, (len * dtype.size()) as u64)?)),
+            Device::Gpu(gpu) => Storage::Gpu(Arc::new(gpu.allocate(op, bytes as u64)?)),
         };
         Ok(Buffer { device: device.clone(), storage, dtype, offset: 0, len })
     }

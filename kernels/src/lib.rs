@@ -18,6 +18,7 @@
 //!
 //! Row-major, last dimension fastest: `(B, T, C)`.
 #![deny(missing_docs)]
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod bench;
 pub mod buffer;

@@ -1,6 +1,7 @@
 //! The tape: values with their history, and the way back.
 
 use super::param::{Param, ParamId};
+use crate::console::check_interrupt;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use gr2_kernels::elementwise;
@@ -116,7 +117,8 @@ impl Tape {
     /// Gradients of `Σ seed · y` over the given outputs with respect to every leaf and parameter. Consumes the tape
     /// and frees what each op kept as soon as it has been used.
     ///
-    /// Errors: `Shape` if a seed's shape differs from its output's or the output is not tracked.
+    /// Errors: `Shape` if a seed's shape differs from its output's or the output is not tracked; `Interrupted`, which is asked at
+    /// every op.
     pub fn backward(self, seeds: &[(&Var, Tensor)]) -> Result<Gradients> {
         self.backward_scaled(seeds, 1.0)
     }
@@ -141,6 +143,7 @@ impl Tape {
             let at = nodes.len();
             let Some(op) = op else { continue };
             let Some(dy) = gradients[at].take() else { continue };
+            check_interrupt()?;
             let found = op.backward(&dy)?;
             assert_eq!(found.len(), inputs.len(), "invariant: {} returns one gradient per input", op.name());
             for (input, gradient) in inputs.into_iter().zip(found) {

@@ -1,6 +1,6 @@
 //! The kernels' table on one device.
 
-use crate::console::interrupted;
+use crate::console::check_interrupt;
 use crate::error::{Error, Result};
 use gr2_kernels::bench::{Ceilings, Work, cases, ceilings, median_seconds};
 use gr2_kernels::{Buffer, Device};
@@ -28,8 +28,13 @@ pub struct KernelReport {
 
 /// Checks and times the cases of the table, each told to `line` as it is done.
 ///
-/// Errors: `Usage` if no case has such a name; `Run` if a kernel's result is wrong; `Interrupted`, `Kernel`.
-pub fn bench_kernels(device: &Device, bench: &KernelBench, mut line: impl FnMut(&str)) -> Result<KernelReport> {
+/// Errors: `Usage` if no case has such a name; `Run` if a kernel's result is wrong; `Interrupted`, `Kernel`, and those
+/// of `line`.
+pub fn bench_kernels(
+    device: &Device,
+    bench: &KernelBench,
+    mut line: impl FnMut(&str) -> Result<()>,
+) -> Result<KernelReport> {
     let chosen: Vec<_> = cases().into_iter().filter(|case| case.name.contains(&bench.filter)).collect();
     if chosen.is_empty() {
         let hint = format!(
@@ -39,20 +44,18 @@ pub fn bench_kernels(device: &Device, bench: &KernelBench, mut line: impl FnMut(
         return Err(Error::Usage { problem: format!("--filter {}: no such case", bench.filter), hint: Some(hint) });
     }
     let ceilings = ceilings(device)?;
-    line(&format!("{device}: {:.1} GFLOP/s, {:.1} GB/s", ceilings.flops / 1e9, ceilings.bytes / 1e9));
-    line(&format!("{:<52} {:>11} {:>12} {:>14}", "", "ms", "", "of ceiling"));
+    line(&format!("{device}: {:.1} GFLOP/s, {:.1} GB/s", ceilings.flops / 1e9, ceilings.bytes / 1e9))?;
+    line(&format!("{:<52} {:>11} {:>12} {:>14}", "", "ms", "", "of ceiling"))?;
     let mut report = KernelReport { device: device.clone(), ceilings, cases: vec![] };
     for case in chosen {
-        if interrupted() {
-            return Err(Error::Interrupted { stage: "bench".into() });
-        }
+        check_interrupt()?;
         let floor = case.work.floor(&ceilings);
         if floor > bench.budget || case.memory > bench.memory {
             let reason = match floor > bench.budget {
                 true => format!("{floor:.1} s at the ceiling, --seconds is {}", bench.budget),
                 false => format!("{} MiB, --memory is {} MiB", case.memory >> 20, bench.memory >> 20),
             };
-            line(&format!("{:<52} left out: {reason}", case.name));
+            line(&format!("{:<52} left out: {reason}", case.name))?;
             continue;
         }
         let prepared = Instant::now();
@@ -76,7 +79,7 @@ pub fn bench_kernels(device: &Device, bench: &KernelBench, mut line: impl FnMut(
             Work::Bytes(bytes) => ("gbps", bytes / timing.seconds / 1e9, "GB/s"),
         };
         let ms = timing.seconds * 1e3;
-        line(&format!("{:<52} {ms:>11.3} {rate:>9.1} {unit:<7} {percent:>6.1} %", case.name));
+        line(&format!("{:<52} {ms:>11.3} {rate:>9.1} {unit:<7} {percent:>6.1} %", case.name))?;
         report.cases.push(json!({ "name": case.name, "ms": ms, key: rate, "percent": percent }));
     }
     Ok(report)

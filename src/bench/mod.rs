@@ -9,4 +9,4 @@ mod tune;
 pub use kernels::{KernelBench, KernelReport, bench_kernels};
 pub use model::{ModelBench, ModelReport, bench_model};
 pub use preset::Preset;
-pub use tune::{Tuning, products, tune_products};
+pub use tune::{Tuning, products, tune_products, tuning_head};

@@ -3,9 +3,9 @@
 use super::kernels::driver;
 use super::preset::{Load, Preset};
 use crate::autograd::Tape;
-use crate::console::interrupted;
+use crate::console::check_interrupt;
 use crate::data::{Batch, Example};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::generate::{Free, RolloutConfig, SamplerConfig, rollout};
 use crate::model::Qwen3;
 use crate::nn::Packed;
@@ -142,9 +142,7 @@ fn tokens(model: &Qwen3, number: u64, n: usize) -> Vec<u32> {
 fn median(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
     let mut times = vec![];
     for i in 0..WARM_UP + STEPS {
-        if interrupted() {
-            return Err(Error::Interrupted { stage: "bench".into() });
-        }
+        check_interrupt()?;
         let start = Instant::now();
         run()?;
         if i >= WARM_UP {

@@ -1,6 +1,6 @@
 //! Which way of each product of a model is the fastest on a GPU.
 
-use crate::console::interrupted;
+use crate::console::check_interrupt;
 use crate::error::Result;
 use crate::model::Qwen3Config;
 use gr2_kernels::bench::{Tuned, tune};
@@ -46,26 +46,35 @@ pub fn products(config: &Qwen3Config, tuning: &Tuning) -> Vec<Tunable> {
     found
 }
 
-/// Measures them, each told to `line` as it is done; when interrupted, as many as there was time for.
+/// The head of the lines that [`tune_products`] hands on.
+pub fn tuning_head() -> String {
+    format!("{:<34} {:>14} {:>10}   {:<16} {:>10} {:>8}", "", "rule", "ms", "choice", "ms", "gain")
+}
+
+/// Measures them, each handed to `done` with a line that tells of it as soon as it is.
 ///
-/// Errors: `Kernel`.
-pub fn tune_products(gpu: &Gpu, of: &[Tunable], budget: f64, mut line: impl FnMut(&str)) -> Result<Vec<Tuned>> {
-    line(&format!("{:<34} {:>14} {:>10}   {:<16} {:>10} {:>8}", "", "rule", "ms", "choice", "ms", "gain"));
-    let mut all = vec![];
-    for of in of.iter().take_while(|_| !interrupted()) {
+/// Errors: `Interrupted`, `Kernel`, and those of `done`.
+pub fn tune_products(
+    gpu: &Gpu,
+    of: &[Tunable],
+    budget: f64,
+    mut done: impl FnMut(&str, Tuned) -> Result<()>,
+) -> Result<()> {
+    for of in of {
+        check_interrupt()?;
         let tuned = tune(gpu, *of, budget)?;
         let ms = |way| 1e3 * tuned.seconds(way).unwrap_or(f64::NAN);
         let (rule, choice) = (ms(tuned.rule), ms(tuned.choice));
-        line(&format!(
+        let line = format!(
             "{:<34} {:>14} {rule:>10.3}   {:<16} {choice:>10.3} {:>8.2}",
             name(of),
             tuned.rule.name(),
             tuned.choice.name(),
             rule / choice
-        ));
-        all.push(tuned);
+        );
+        done(&line, tuned)?;
     }
-    Ok(all)
+    Ok(())
 }
 
 /// As `nt 16x3072x1024 bf16`.

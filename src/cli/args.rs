@@ -63,6 +63,30 @@ pub(super) enum Command {
 }
 
 impl Command {
+    /// As it is typed.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Command::Run(_) => "run",
+            Command::Demo(_) => "demo",
+            Command::Data(_) => "data",
+            Command::Sid(_) => "sid",
+            Command::Base(_) => "base",
+            Command::Midtrain(_) => "midtrain",
+            Command::Slates(_) => "slates",
+            Command::Traces(_) => "traces",
+            Command::Sft(_) => "sft",
+            Command::Dapo(_) => "dapo",
+            Command::Eval(_) => "eval",
+            Command::Clean(_) => "clean",
+            Command::Devices(_) => "devices",
+            Command::Logits(_) => "logits",
+            Command::Generate(_) => "generate",
+            Command::Tokenize(_) => "tokenize",
+            Command::Bench(_) => "bench",
+            Command::Tune(_) => "tune",
+        }
+    }
+
     pub(super) fn run(self) -> Result<()> {
         match self {
             Command::Run(args) => args.all(),
@@ -85,6 +109,30 @@ impl Command {
             Command::Tune(args) => args.run(),
         }
     }
+}
+
+/// Seconds to measure for.
+pub(super) fn seconds(text: &str) -> std::result::Result<f64, String> {
+    const MOST: f64 = 3600.0;
+    number(text, |x: f64| x > 0.0 && x <= MOST, "above 0 and at most 3600")
+}
+
+/// A positive number.
+pub(super) fn positive(text: &str) -> std::result::Result<f32, String> {
+    number(text, |x: f32| x.is_finite() && x > 0.0, "above 0")
+}
+
+/// A share of 1.
+pub(super) fn share(text: &str) -> std::result::Result<f32, String> {
+    number(text, |x: f32| (0.0..=1.0).contains(&x), "between 0 and 1")
+}
+
+fn number<T: std::str::FromStr + Copy>(
+    text: &str,
+    good: impl Fn(T) -> bool,
+    range: &str,
+) -> std::result::Result<T, String> {
+    text.parse().ok().filter(|&x| good(x)).ok_or_else(|| format!("expected a number {range}"))
 }
 
 /// Where a command runs.
@@ -117,14 +165,27 @@ impl DeviceArgs {
         Ok(device)
     }
 
-    /// The device as it comes, with what its driver has compiled.
-    pub(super) fn open_untuned(&self) -> Result<Device> {
+    /// For work that no device is needed for: none is looked for, as that can take seconds.
+    pub(super) fn unopened(&self) -> Result<Device> {
+        self.check()?;
+        Ok(Device::Cpu)
+    }
+
+    /// Errors: `Usage` for a name that no device has.
+    fn check(&self) -> Result<()> {
         let name = self.device.as_str();
         let number = name.strip_prefix("gpu:").is_some_and(|n| n.parse::<usize>().is_ok());
-        if !matches!(name, "auto" | "cpu" | "gpu") && !number {
-            let problem = format!("--device {name}: expected auto, cpu, gpu or gpu:N");
-            return Err(Error::Usage { problem, hint: Some("`gr2 devices` lists what is here".into()) });
+        if matches!(name, "auto" | "cpu" | "gpu") || number {
+            return Ok(());
         }
+        let problem = format!("--device {name}: expected auto, cpu, gpu or gpu:N");
+        Err(Error::Usage { problem, hint: Some("`gr2 devices` lists what is here".into()) })
+    }
+
+    /// The device as it comes, with what its driver has compiled.
+    pub(super) fn open_untuned(&self) -> Result<Device> {
+        self.check()?;
+        let name = self.device.as_str();
         let options = GpuOptions {
             checked: self.checked_shaders,
             memory_limit: self.gpu_memory_limit,

@@ -1,5 +1,6 @@
 //! `gr2 clean`: removes results that are kept beside the current ones of a run.
 
+use crate::console::out;
 use crate::error::{Error, Result};
 use crate::pipeline::{Kept, RunDir};
 use indicatif::{HumanBytes, HumanDuration};
@@ -27,20 +28,19 @@ impl CleanArgs {
         let run = RunDir::open(&self.run)?;
         let kept = run.kept()?;
         for result in &kept {
-            println!("{}", line(result));
+            out!("{}", line(result))?;
         }
         let (ours, with_more): (Vec<&Kept>, Vec<&Kept>) = kept.iter().partition(|result| result.added.is_empty());
         let size = HumanBytes(ours.iter().map(|result| result.bytes).sum());
         if !self.yes {
-            println!("{} results, {size}; `gr2 clean {} --yes` removes them", ours.len(), self.run.display());
-            return Ok(());
+            return out!("{} results, {size}; `gr2 clean {} --yes` removes them", ours.len(), self.run.display());
         }
         for result in &ours {
             std::fs::remove_dir_all(&result.path).map_err(Error::io(&result.path))?;
         }
-        println!("{} results removed, {size}", ours.len());
+        out!("{} results removed, {size}", ours.len())?;
         for result in with_more {
-            println!("{}: stays, gr2 did not write {}", result.path.display(), result.added.join(", "));
+            out!("{}: stays, gr2 did not write {}", result.path.display(), result.added.join(", "))?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! `gr2 devices`: what a run can use.
 
+use crate::console::out;
 use crate::error::Result;
 use gr2_kernels::device::adapters;
 
@@ -23,24 +24,22 @@ impl DevicesArgs {
                     "f16": a.f16, "subgroups": a.subgroups, "matrix_side": a.matrices.map(|m| m.side),
                 }));
             }
-            println!("{}", serde_json::Value::Array(list));
-            return Ok(());
+            return out!("{}", serde_json::Value::Array(list));
         }
-        println!("cpu     {threads} threads");
+        out!("cpu     {threads} threads")?;
         for (i, (a, _)) in found.iter().enumerate() {
-            println!("gpu:{i}   {} ({}, {}, {})", a.name, a.backend, a.kind, a.driver);
+            out!("gpu:{i}   {} ({}, {}, {})", a.name, a.backend, a.kind, a.driver)?;
             let mib = |bytes: u64| bytes >> 20;
-            println!(
+            out!(
                 "        binds {} MiB, buffers to {} MiB, f16 {}, subgroups {}, matrix units {}",
                 mib(a.max_binding),
                 mib(a.max_buffer),
                 a.f16,
                 a.subgroups,
                 a.matrices.map_or("none".into(), |m| format!("{0} x {0}", m.side))
-            );
+            )?;
         }
         let hardware = found.iter().position(|(a, _)| a.hardware);
-        println!("auto    {}", hardware.map_or("cpu".to_string(), |i| format!("gpu:{i}")));
-        Ok(())
+        out!("auto    {}", hardware.map_or("cpu".to_string(), |i| format!("gpu:{i}")))
     }
 }

@@ -1,9 +1,10 @@
 //! `gr2 generate`: a continuation of tokens or text.
 
-use super::args::{DeviceArgs, KvCacheArg, WeightsArg};
+use super::args::{DeviceArgs, KvCacheArg, WeightsArg, positive, share};
+use crate::console::{out, say};
 use crate::error::{Error, Result};
 use crate::generate::{Free, RolloutConfig, SamplerConfig, rollout};
-use crate::model;
+use crate::model::{self, Qwen3Config};
 use crate::text::{Tokenizer, eos_of_files};
 use std::path::PathBuf;
 
@@ -18,26 +19,26 @@ pub(super) struct GenerateArgs {
     /// Text to continue.
     #[arg(long, required_unless_present = "tokens")]
     prompt: Option<String>,
-    /// Tokens to generate at most.
+    /// Tokens to generate at most; fewer where the model's context ends before (`max_position_embeddings`).
     #[arg(long, default_value_t = 64)]
     max_new_tokens: usize,
     /// Takes the most probable token every time.
     #[arg(long)]
     greedy: bool,
-    /// Sampling temperature.
-    #[arg(long, default_value_t = 1.0)]
+    /// Sampling temperature, above 0; see --greedy.
+    #[arg(long, default_value_t = 1.0, value_parser = positive)]
     temperature: f32,
     /// Keeps the k most probable tokens; 0: all.
     #[arg(long, default_value_t = 0)]
     top_k: usize,
     /// Keeps the most probable tokens that together reach this probability.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = share)]
     top_p: f32,
     /// Drops tokens less probable than this share of the most probable one.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
     min_p: f32,
     /// Makes tokens that have appeared less probable.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = positive)]
     repetition_penalty: f32,
     /// Goes on past the checkpoint's end-of-sequence tokens.
     #[arg(long)]
@@ -75,13 +76,18 @@ impl GenerateArgs {
             let problem = "the prompt has no token".to_string();
             return Err(Error::Usage { problem, hint: Some("give --prompt TEXT or --tokens 1,2,3".into()) });
         }
+        // the last token that is drawn is never fed to the model
+        let room = (model.config().max_position_embeddings + 1).saturating_sub(prompt.len());
+        if room == 0 {
+            return Err(too_long(prompt.len(), model.config()));
+        }
         let stop = match &tokenizer {
             Some(tokenizer) => [tokenizer.eos_ids(), &model.config().eos_token_ids].concat(),
             None => eos_of_files(&self.model)?,
         };
         let config = RolloutConfig {
             samples: 1,
-            max_new_tokens: self.max_new_tokens,
+            max_new_tokens: self.max_new_tokens.min(room),
             stop: if self.ignore_eos { vec![] } else { stop },
             sampler: SamplerConfig {
                 do_sample: !self.greedy,
@@ -98,13 +104,22 @@ impl GenerateArgs {
             kv_cache: self.kv_cache.into(),
         };
         let rollouts = rollout(&model, &[prompt], &Free, &config)?;
-        let tokens = rollouts.into_iter().next().map(|r| r.tokens).unwrap_or_default();
-        let text = tokenizer.map(|t| t.decode(&tokens, false)).transpose()?;
-        if self.json {
-            println!("{}", serde_json::json!({ "tokens": tokens, "text": text }));
-        } else {
-            println!("{}", text.unwrap_or_else(|| format!("{tokens:?}")));
+        let (tokens, finished) = rollouts.into_iter().next().map(|r| (r.tokens, r.finished)).unwrap_or_default();
+        if !finished && tokens.len() == room && room < self.max_new_tokens {
+            let most = model.config().max_position_embeddings;
+            say!("generate: stopped at the end of the model's context (max_position_embeddings = {most})");
         }
-        Ok(())
+        let text = tokenizer.map(|t| t.decode(&tokens, false)).transpose()?;
+        match self.json {
+            true => out!("{}", serde_json::json!({ "tokens": tokens, "text": text })),
+            false => out!("{}", text.unwrap_or_else(|| format!("{tokens:?}"))),
+        }
     }
+}
+
+/// Tokens past the positions that a model was made for.
+pub(super) fn too_long(tokens: usize, config: &Qwen3Config) -> Error {
+    let most = config.max_position_embeddings;
+    let problem = format!("--tokens or --prompt: {tokens} tokens, the model's max_position_embeddings is {most}");
+    Error::Usage { problem, hint: Some("a shorter text, or a model with a longer context".into()) }
 }

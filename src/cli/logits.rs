@@ -1,9 +1,10 @@
 //! `gr2 logits`: the logits of a token sequence, for comparison with other engines.
 
 use super::args::{DeviceArgs, WeightsArg};
+use super::generate::too_long;
 use crate::autograd::Tape;
 use crate::error::{Error, Result};
-use crate::files::write_atomic;
+use crate::files::{check_target, write_atomic};
 use crate::model;
 use crate::nn::Packed;
 use gr2_kernels::Segments;
@@ -30,8 +31,12 @@ pub(super) struct LogitsArgs {
 
 impl LogitsArgs {
     pub(super) fn run(self) -> Result<()> {
+        check_target(&self.out)?;
         let device = self.device.open()?;
         let model = model::load_as(&self.model, &device, self.weights.into())?;
+        if self.tokens.len() > model.config().max_position_embeddings {
+            return Err(too_long(self.tokens.len(), model.config()));
+        }
         let tape = Tape::inference();
         let hidden = model.hidden(&tape, &self.tokens, &mut Packed::new(Segments::single(self.tokens.len())?))?;
         let logits = model.logits(&tape, &hidden)?;

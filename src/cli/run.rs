@@ -1,8 +1,9 @@
 //! `gr2 run` and the stages one by one.
 
 use super::args::DeviceArgs;
+use crate::console::out;
 use crate::error::{Error, Result};
-use crate::pipeline::{RunConfig, RunDir, STAGES, Stage, plan, run_stage};
+use crate::pipeline::{RunConfig, RunDir, STAGES, Stage, needs_device, plan, run_stage};
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
@@ -47,12 +48,14 @@ pub(super) fn execute(
     device: &DeviceArgs,
 ) -> Result<()> {
     if dry_run {
-        println!("{}", plan(config, stages)?);
-        return Ok(());
+        return out!("{}", plan(config, stages)?);
     }
     // first, so that a second run on a folder is refused at once
     let run = RunDir::open(out)?;
-    let device = device.open()?;
+    let device = match stages.iter().any(|&stage| needs_device(stage, config)) {
+        true => device.open()?,
+        false => device.unopened()?,
+    };
     let resolved = toml::to_string(config).map_err(|e| Error::Config {
         field: config.name.clone(),
         problem: e.to_string(),

@@ -1,5 +1,6 @@
 //! `gr2 tokenize`: text to token ids.
 
+use crate::console::out;
 use crate::error::Result;
 use crate::text::Tokenizer;
 use std::path::PathBuf;
@@ -22,12 +23,8 @@ impl TokenizeArgs {
         let tokenizer = Tokenizer::load(&self.model)?;
         let ids = tokenizer.encode(&self.text)?;
         if self.json {
-            println!("{}", serde_json::json!({ "ids": ids }));
-        } else {
-            for id in ids {
-                println!("{id}\t{:?}", tokenizer.decode(&[id], false)?);
-            }
+            return out!("{}", serde_json::json!({ "ids": ids }));
         }
-        Ok(())
+        ids.into_iter().try_for_each(|id| out!("{id}\t{:?}", tokenizer.decode(&[id], false)?))
     }
 }

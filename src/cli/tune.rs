@@ -1,7 +1,8 @@
 //! `gr2 tune`: measures which way of each product is the fastest on a GPU, for later commands to take.
 
-use super::args::{DeviceArgs, WeightsArg};
-use crate::bench::{Preset, Tuning, products, tune_products};
+use super::args::{DeviceArgs, WeightsArg, seconds};
+use crate::bench::{Preset, Tuning, products, tune_products, tuning_head};
+use crate::console::out;
 use crate::error::{Error, Result};
 use crate::gpu_cache;
 use crate::model::Qwen3Config;
@@ -23,14 +24,17 @@ pub(super) struct TuneArgs {
     #[arg(long, value_enum, default_value = "f32")]
     weights: WeightsArg,
     /// Seconds for each way of each product.
-    #[arg(long, default_value_t = 0.05)]
+    #[arg(long, default_value_t = 0.05, value_parser = seconds)]
     seconds: f64,
     #[command(flatten)]
     device: DeviceArgs,
 }
 
+/// Rows of the largest product that is measured.
+const MOST_ROWS: usize = 1 << 16;
+
 fn rows(text: &str) -> std::result::Result<usize, String> {
-    text.parse().ok().filter(|rows| *rows > 0).ok_or_else(|| format!("`{text}` is no number of rows"))
+    text.parse().ok().filter(|rows| (1..=MOST_ROWS).contains(rows)).ok_or_else(|| format!("expected 1 to {MOST_ROWS}"))
 }
 
 impl TuneArgs {
@@ -51,8 +55,13 @@ impl TuneArgs {
             None => self.preset.config(),
         };
         let tuning = Tuning { rows: self.rows, weights: self.weights.into(), budget: self.seconds };
-        let tuned = tune_products(&gpu, &products(&config, &tuning), tuning.budget, |line| println!("{line}"))?;
-        println!("{}", gpu_cache::save_choices(&directory, &gpu, &tuned)?.display());
-        Ok(())
+        out!("{}", tuning_head())?;
+        let mut kept = None;
+        tune_products(&gpu, &products(&config, &tuning), tuning.budget, |line, tuned| {
+            // each at once: an interrupt loses the one that is being measured
+            kept = Some(gpu_cache::save_choices(&directory, &gpu, &[tuned])?);
+            out!("{line}")
+        })?;
+        kept.map_or(Ok(()), |path| out!("{}", path.display()))
     }
 }

@@ -1,5 +1,6 @@
 //! A progress bar with rate and time left on a terminal, a plain line now and then elsewhere.
 
+use super::say;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::sync::Mutex;
@@ -49,7 +50,7 @@ impl Progress {
                     let (at, total) = (self.bar.position(), self.bar.length().unwrap_or(0));
                     let rate = (at - plain.first_position) as f64 / plain.started.elapsed().as_secs_f64();
                     let left = total.saturating_sub(at) as f64 / rate.max(1e-9);
-                    eprintln!("{}: {at}/{total}, {rate:.2}/s, {left:.0} s left, {message}", self.label);
+                    say!("{}: {at}/{total}, {rate:.2}/s, {left:.0} s left, {message}", self.label);
                 }
             }
         }
@@ -63,6 +64,6 @@ impl Progress {
     /// Ends the loop with a last line.
     pub fn finish(&self, message: impl std::fmt::Display) {
         self.bar.finish_and_clear();
-        eprintln!("{}: {message}", self.label);
+        say!("{}: {message}", self.label);
     }
 }

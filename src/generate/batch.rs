@@ -233,8 +233,15 @@ impl<'a> Batch<'a> {
         self.live.iter().map(row).collect()
     }
 
+    /// Makes room in the cache for the next `count` tokens of every continuation, the newest one included.
+    fn reserve(&mut self, count: usize) -> Result<()> {
+        let longest = self.live.iter().map(|live| live.rollout.tokens.len()).max().unwrap_or(0);
+        self.cache.reserve(longest + count - 1)
+    }
+
     /// Gives every continuation a token.
     fn step(&mut self) -> Result<()> {
+        self.reserve(1)?;
         let (ids, rows) = (self.newest(), self.rows(0));
         let tape = Tape::inference();
         let hidden = self.model.hidden(&tape, &ids, &mut Decode::new(&mut self.cache, rows)?)?;
@@ -244,6 +251,7 @@ impl<'a> Batch<'a> {
     /// Gives every continuation several tokens, each fed to the model where it was drawn, and looks at them in the end: what a
     /// continuation got after a stop token is dropped.
     fn steps(&mut self, count: usize) -> Result<()> {
+        self.reserve(count)?;
         let all = 0..self.live.len();
         let mut newest = Tensor::from_slice(self.model.device(), &self.newest(), [all.len()])?;
         let mut draws: Vec<Drawn> = vec![];

@@ -27,6 +27,9 @@ pub struct Cache {
     prompt_tokens: usize,
 }
 
+/// Tokens a slot has room for at first, at most: longer continuations get theirs as they come to it.
+const FIRST: usize = 1024;
+
 /// How much a cache holds, and how.
 #[derive(Debug, Clone, Copy)]
 pub struct CacheConfig {
@@ -34,7 +37,7 @@ pub struct CacheConfig {
     pub prompt_tokens: usize,
     /// Continuations.
     pub slots: usize,
-    /// Tokens of a continuation.
+    /// Tokens of a continuation at most.
     pub capacity: usize,
     /// What keys and values are stored in: f32, or f16, which takes half the memory.
     pub stored: Dtype,
@@ -47,13 +50,32 @@ impl Cache {
     pub fn new(config: &Qwen3Config, device: &Device, sizes: CacheConfig) -> Result<Cache> {
         let CacheConfig { prompt_tokens, slots, capacity, stored } = sizes;
         let heads = Heads { query: config.num_attention_heads, kv: config.num_key_value_heads, dim: config.head_dim };
+        let capacity = capacity.min(FIRST);
         let dims = DecodeDims { heads, capacity, scale: heads.scale() };
         let room = |tokens: usize| -> Result<(Buffer, Buffer)> {
-            let zeros = || Buffer::zeros(device, "kv cache", stored, tokens * heads.kv * heads.dim);
+            let zeros = || Buffer::zeros(device, "kv cache", stored, tokens.saturating_mul(heads.kv * heads.dim));
             Ok((zeros()?, zeros()?))
         };
-        let layer = |_| Ok(LayerCache { prompt: room(prompt_tokens)?, suffix: room(slots * capacity)? });
+        let suffix = slots.saturating_mul(capacity);
+        let layer = |_| Ok(LayerCache { prompt: room(prompt_tokens)?, suffix: room(suffix)? });
         Ok(Cache { layers: (0..config.num_hidden_layers).map(layer).collect::<Result<_>>()?, dims, prompt_tokens })
+    }
+
+    /// Makes room for continuations of `tokens` tokens, if there is not enough.
+    ///
+    /// Errors: `Kernel`, as out of memory.
+    pub(super) fn reserve(&mut self, tokens: usize) -> Result<()> {
+        let before = self.dims.capacity;
+        if tokens <= before {
+            return Ok(());
+        }
+        let capacity = tokens.max(before.saturating_mul(2));
+        for layer in &mut self.layers {
+            let (k, v) = &layer.suffix;
+            layer.suffix = decode::grown_slots((k, v), before, capacity, self.dims)?;
+        }
+        self.dims.capacity = capacity;
+        Ok(())
     }
 
     /// Continuation `to[i]` becomes a copy of what continuation `from[i]` was, for all `i` at once.

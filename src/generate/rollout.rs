@@ -144,6 +144,35 @@ mod tests {
     }
 
     #[test]
+    fn a_continuation_past_the_first_room_of_its_slot_is_as_if_it_had_been_there() {
+        let mut shape = Qwen3Config::small(19, 16, 1, (2, 1, 8), 24);
+        shape.initializer_range = 0.5;
+        let model = Qwen3::random(shape, &Device::Cpu, 3).unwrap();
+        let config = RolloutConfig {
+            samples: 2,
+            max_new_tokens: 1 << 40,
+            stop: vec![],
+            sampler: SamplerConfig { repetition_penalty: 1.01, ..SamplerConfig::greedy() },
+            vocab_limit: 19,
+            seed: 0,
+            step: 0,
+            max_rows: 4,
+            kv_cache: Dtype::F32,
+        };
+        let run = |prompt: Vec<u32>, max_new_tokens| {
+            let config = RolloutConfig { max_new_tokens, ..config.clone() };
+            rollout(&model, &[prompt], &Free, &config).unwrap()[1].tokens.clone()
+        };
+        let long = run(vec![1, 2], 1040);
+        let again = run([&[1, 2], &long[..1000]].concat(), 40);
+        assert_eq!(long[1000..], again);
+        // and no more room is taken than is needed
+        let stop = vec![long[5]];
+        let ended = rollout(&model, &[vec![1, 2]], &Free, &RolloutConfig { stop, ..config.clone() }).unwrap();
+        assert!(ended[0].finished && ended[0].tokens.len() <= 6);
+    }
+
+    #[test]
     fn nothing_asked_for_is_nothing_done() {
         let model = Qwen3::random(Qwen3Config::small(19, 16, 1, (2, 1, 8), 24), &Device::Cpu, 3).unwrap();
         let config = RolloutConfig {

@@ -2,6 +2,7 @@
 
 use super::weight_files::{INDEX, SINGLE, Tensors, WeightFiles, damaged, unusable};
 use super::{Qwen3, Qwen3Config};
+use crate::console::say;
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Tensor};
 use gr2_kernels::narrow::narrowed;
@@ -41,7 +42,7 @@ pub fn load_as(directory: &Path, device: &Device, weights: Dtype) -> Result<Qwen
     let files = WeightFiles::open(directory)?;
     let tensors = files.tensors()?;
     if config.tie_word_embeddings && has_another_head(&tensors)? {
-        eprintln!(
+        say!(
             "{}: {HEAD} is not the embedding, though tie_word_embeddings is true: both are kept, the head is not tied",
             directory.display()
         );

@@ -343,7 +343,6 @@ mod tests {
                 json!(["full_attention", "sliding_attention"]),
                 "config: layer_types: \"sliding_attention\": only full_attention is computed",
             ),
-            ("layer_types", json!(["full_attention"]), "config: layer_types: 1 types of 2 layers"),
             (
                 "quantization_config",
                 json!({"quant_method": "fp8"}),

@@ -64,10 +64,7 @@ pub(super) fn slides(json: &Value, layers: usize, used: bool) -> Result<Option<(
             }))
         }
         Some(Value::Array(types)) => {
-            if types.len() != layers {
-                return Err(bad("layer_types", format!("{} types of {layers} layers", types.len())));
-            }
-            let other = types.iter().find(|kind| *kind != "full_attention");
+            let other = types.iter().take(layers).find(|kind| *kind != "full_attention");
             Ok(other.map(|kind| ("layer_types", format!("{kind}: only full_attention is computed"))))
         }
         Some(other) => Err(bad("layer_types", format!("expected a list, got {other}"))),
@@ -92,6 +89,7 @@ mod tests {
             json!({"use_sliding_window": true, "sliding_window": 4096, "max_window_layers": 2}),
             json!({"use_sliding_window": true, "sliding_window": null, "max_window_layers": 0}),
             json!({"use_sliding_window": true, "sliding_window": 4096}),
+            json!({"layer_types": ["full_attention", "full_attention", "sliding_attention"]}),
             json!({"use_sliding_window": true, "sliding_window": 4096, "max_window_layers": 0, "layer_types": full}),
         ] {
             assert!(!slides(harmless.clone()), "{harmless}");

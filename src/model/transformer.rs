@@ -3,6 +3,7 @@
 use super::Qwen3Config;
 use super::block::{Block, Stream};
 use crate::autograd::{Param, Tape, Var};
+use crate::console::check_interrupt;
 use crate::error::{Error, Result};
 use crate::nn::{Context, Embedding, RmsNorm};
 use crate::ops;
@@ -98,7 +99,7 @@ impl Qwen3 {
 
     /// Final hidden states (T, C), normalised, of the packed tokens.
     ///
-    /// Errors: `Shape` for an id past the vocabulary or a context of another length.
+    /// Errors: `Shape` for an id past the vocabulary or a context of another length; `Interrupted`, which is asked at every block.
     pub fn hidden(&self, tape: &Tape, ids: &[u32], context: &mut dyn Context) -> Result<Var> {
         let (count, x) = (ids.len(), || self.embedding.forward(tape, ids));
         self.run(tape, (count, x), None, context)
@@ -135,6 +136,7 @@ impl Qwen3 {
         let rope = self.rope.at(context.positions())?;
         let mut x = Stream::new(embed()?);
         for (i, block) in self.blocks.iter().enumerate() {
+            check_interrupt()?;
             let rows = rows.filter(|_| i + 1 == self.blocks.len());
             let checkpointed = self.gradient_checkpointing && tape.records();
             x = match checkpointed.then(|| context.again()).flatten() {

@@ -1,6 +1,6 @@
 //! SHA-256 of bytes and of files.
 
-use crate::console::interrupted;
+use crate::console::check_interrupt;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -23,9 +23,7 @@ impl Checksum {
         let mut file = std::fs::File::open(path).map_err(Error::io(path))?;
         let (mut hash, mut bytes, mut piece) = (Sha256::new(), 0, vec![0; 1 << 20]);
         loop {
-            if interrupted() {
-                return Err(Error::Interrupted { stage: "checksums".into() });
-            }
+            check_interrupt()?;
             match file.read(&mut piece) {
                 Ok(0) => return Ok(Checksum { bytes, sha256: hex(&hash.finalize()) }),
                 Ok(n) => {

@@ -18,5 +18,5 @@ pub use run_dir::{Kept, RunDir};
 pub use stage::{STAGES, Stage};
 pub use stages::{
     BaseConfig, Embedding, EvalConfig, EvalSet, LastLevelChoice, LocalConfig, MidtrainConfig, SftConfig, SidConfig,
-    SlateSource, SlatesConfig, TeacherChoice, TracesConfig, run_stage,
+    SlateSource, SlatesConfig, TeacherChoice, TracesConfig, needs_device, run_stage,
 };

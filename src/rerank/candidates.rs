@@ -1,6 +1,6 @@
 //! The mid-trained model as a pre-ranker: beams over the whole catalogue.
 
-use crate::console::{Progress, interrupted};
+use crate::console::{Progress, check_interrupt};
 use crate::error::{Error, Result};
 use crate::generate::{Beam, Constraint, beam_search};
 use crate::model::Qwen3;
@@ -115,9 +115,7 @@ impl CatalogueGenerator<'_> {
         let progress = Progress::new(label, histories.len() as u64, 0);
         let mut found = Vec::with_capacity(histories.len());
         for histories in histories.chunks(BATCH) {
-            if interrupted() {
-                return Err(Error::Interrupted { stage: "generate".into() });
-            }
+            check_interrupt()?;
             let prompts: Vec<Vec<u32>> = histories
                 .iter()
                 .map(|history| next_item_prompt(history, contexts.window, self.sids, self.tokenizer, self.tokens))

@@ -6,7 +6,7 @@ use super::{
     RolloutStats, SamplingStats, SamplingVerdict, group_advantages, logprob_gap, reward, rollout_stats,
 };
 use crate::autograd::Gradients;
-use crate::console::{Progress, interrupted};
+use crate::console::{Progress, check_interrupt, hold};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::generate::{Grammar, Rollout, RolloutConfig, SamplerConfig, rollout};
@@ -95,7 +95,8 @@ impl DapoTrainer<'_> {
     /// Trains to the end, from the last checkpoint if there is one, and leaves the best policy by `validate` (called
     /// with the policy every `validate_every` steps, higher is better; `None` keeps the last policy) in the model.
     ///
-    /// Errors: `Run` without slates, `NonFinite`, `Interrupted` (after saving), `Io`, `Kernel`.
+    /// Errors: `Run` without slates, `NonFinite`, `Io`, `Kernel`; `Interrupted`, after saving what there was before the step, unless one
+    /// of several updates of the step is made: then the last checkpoint stands.
     /// Source: Yu et al. 2025, arXiv:2503.14476.
     pub fn run(&mut self, task: &dyn Task, validate: &dyn Fn(&Qwen3) -> Result<Option<f64>>) -> Result<()> {
         if task.prompts().is_empty() {
@@ -116,8 +117,14 @@ impl DapoTrainer<'_> {
         let restored = restore(&checkpoint, self.model, &mut optimizer)?;
         let fresh = restored.is_none();
         let mut cursor = restored.unwrap_or_default();
-        for path in [&log, &validation] {
-            files::retain_jsonl(path, |line| !fresh && line["step"].as_u64().is_some_and(|s| s <= cursor.step))?;
+        // a run may have been interrupted between a step and its validation
+        let mut validated = match cursor.extra.get("validated") {
+            Some(step) => step.as_u64(),
+            // checkpoints of earlier versions come after it
+            None => (!fresh).then_some(cursor.step),
+        };
+        for (path, last) in [(&log, (!fresh).then_some(cursor.step)), (&validation, validated)] {
+            files::retain_jsonl(path, |line| line["step"].as_u64().zip(last).is_some_and(|(s, last)| s <= last))?;
         }
         let schedule = Schedule {
             peak: self.config.lr,
@@ -131,32 +138,45 @@ impl DapoTrainer<'_> {
         let progress = Progress::new("dapo", self.config.steps, cursor.step);
         let mut saved = Instant::now();
         // as bits: a score that changed on its way through JSON might be beaten by itself
-        let note = |best: Option<f64>| json!({ "best": best.map(f64::to_bits) });
+        let note = |best: Option<f64>, validated: Option<u64>| json!({ "best": best.map(f64::to_bits), "validated": validated });
         let mut best_score = cursor.extra["best"].as_u64().map(f64::from_bits);
-        if fresh && self.config.validate_every > 0 {
-            best_score = self.measure(validate, &validation, &best, 0, None)?;
-            cursor.extra = note(best_score);
-        }
-        while cursor.step < self.config.steps {
-            if interrupted() {
-                self.save(&optimizer, &cursor, &checkpoint)?;
-                return Err(Error::Interrupted { stage: "dapo".into() });
+        cursor.extra = note(best_score, validated);
+        // an interrupt is answered by a checkpoint, not by an end from outside
+        let _hold = hold();
+        loop {
+            let DapoConfig { validate_every: every, steps, .. } = *self.config;
+            let due = every > 0 && (cursor.step % every == 0 || cursor.step == steps);
+            if due && validated != Some(cursor.step) {
+                best_score = match self.measure(validate, &validation, &best, cursor.step, best_score) {
+                    Err(stopped @ Error::Interrupted { .. }) => {
+                        self.save(&optimizer, &cursor, &checkpoint)?;
+                        return Err(stopped);
+                    }
+                    found => found?,
+                };
+                validated = Some(cursor.step);
+                cursor.extra = note(best_score, validated);
             }
-            let lr = schedule.at(cursor.step);
-            let line = self.step(task, &mut optimizer, &mut cursor, &mut guard, lr)?;
-            progress
-                .advance(1, format_args!("reward {:.3} valid {:.2}", line.rollouts.reward, line.rollouts.valid_rate));
-            files::append_jsonl(&log, &line)?;
-            let due = self.config.validate_every > 0
-                && (cursor.step % self.config.validate_every == 0 || cursor.step == self.config.steps);
-            if due {
-                best_score = self.measure(validate, &validation, &best, cursor.step, best_score)?;
-                cursor.extra = note(best_score);
+            if cursor.step >= steps {
+                break;
             }
-            if saved.elapsed().as_secs() >= self.config.checkpoint_seconds {
+            if saved.elapsed().as_secs() >= self.config.checkpoint_seconds && cursor.step > 0 {
                 self.save(&optimizer, &cursor, &checkpoint)?;
                 saved = Instant::now();
             }
+            let lr = schedule.at(cursor.step);
+            let (before, mut updating) = (cursor.clone(), false);
+            let line = match self.step(task, &mut optimizer, &mut cursor, &mut guard, lr, &mut updating) {
+                // nothing is updated yet: the step begins anew where the run goes on
+                Err(stopped @ Error::Interrupted { .. }) if !updating => {
+                    self.save(&optimizer, &before, &checkpoint)?;
+                    return Err(stopped);
+                }
+                line => line?,
+            };
+            progress
+                .advance(1, format_args!("reward {:.3} valid {:.2}", line.rollouts.reward, line.rollouts.valid_rate));
+            files::append_jsonl(&log, &line)?;
         }
         self.save(&optimizer, &cursor, &checkpoint)?;
         if best.exists() {
@@ -189,7 +209,7 @@ impl DapoTrainer<'_> {
         Ok(Some(found))
     }
 
-    /// One step: rollouts of a full batch of groups with signal, then the updates.
+    /// One step: rollouts of a full batch of groups with signal, then the updates; `updating` is set before the first of them.
     fn step(
         &mut self,
         task: &dyn Task,
@@ -197,6 +217,7 @@ impl DapoTrainer<'_> {
         cursor: &mut Cursor,
         guard: &mut NonFiniteGuard,
         lr: f64,
+        updating: &mut bool,
     ) -> Result<Line> {
         let started = Instant::now();
         let mut sampling = DynamicSampling::new(self.config.batch_prompts, self.config.max_rounds)?;
@@ -218,7 +239,7 @@ impl DapoTrainer<'_> {
         let started = Instant::now();
         let mut groups = self.groups(task, kept.iter().map(|&i| &all[i]))?;
         cursor.step += 1;
-        let update = self.update(&mut groups, optimizer, guard, lr, cursor.step)?;
+        let update = self.update(&mut groups, optimizer, guard, lr, cursor.step, updating)?;
         Ok(Line {
             step: cursor.step,
             rollouts,
@@ -316,6 +337,7 @@ impl DapoTrainer<'_> {
         guard: &mut NonFiniteGuard,
         lr: f64,
         step: u64,
+        updating: &mut bool,
     ) -> Result<Update> {
         let mut update = Update::default();
         if groups.is_empty() {
@@ -357,6 +379,8 @@ impl DapoTrainer<'_> {
                 }
             }
             let Some(mut gradients) = sum else { continue };
+            check_interrupt()?;
+            *updating = true;
             let report = match loss.is_finite() {
                 true => optimizer.step(self.model.params_mut(), &mut gradients, lr)?,
                 false => StepReport::NOT_TRIED,

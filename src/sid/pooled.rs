@@ -2,8 +2,8 @@
 
 use super::Embeddings;
 use crate::autograd::Tape;
-use crate::console::{Progress, interrupted};
-use crate::error::{Error, Result};
+use crate::console::{Progress, check_interrupt};
+use crate::error::Result;
 use crate::model::Qwen3;
 use crate::nn::Packed;
 use crate::text::Tokenizer;
@@ -25,9 +25,7 @@ pub fn embed_with_model(model: &Qwen3, tokenizer: &Tokenizer, texts: &[String]) 
     // Tokens that wait to be run, and whose they are: (item, tokens).
     let (mut ids, mut waiting): (Vec<u32>, Vec<(usize, usize)>) = (vec![], vec![]);
     for (item, text) in texts.iter().enumerate() {
-        if interrupted() {
-            return Err(Error::Interrupted { stage: "sid".into() });
-        }
+        check_interrupt()?;
         let mut tokens = tokenizer.encode_data_whole(text)?;
         tokens.truncate(LONGEST);
         if !tokens.is_empty() {

@@ -4,7 +4,7 @@ use super::ema::EmaCodebook;
 use super::mlp::Mlp;
 use super::{Codebooks, Embeddings, KmeansConfig, residual_kmeans};
 use crate::autograd::{Param, Tape, Var};
-use crate::console::{Progress, interrupted};
+use crate::console::{Progress, check_interrupt};
 use crate::error::{Error, Result};
 use crate::ops;
 use crate::optim::{AdamWConfig, Optimizer};
@@ -139,9 +139,7 @@ pub fn train_rqvae(
     let progress = Progress::new("rq-vae", config.epochs as u64, 0);
     let mut order: Vec<usize> = (0..items.rows()).collect();
     for epoch in 1..=config.epochs {
-        if interrupted() {
-            return Err(Error::Interrupted { stage: "sid".into() });
-        }
+        check_interrupt()?;
         order.shuffle(&mut stream(seed, "rq-vae order", epoch as u64, 0));
         let (mut reconstruction, mut commitment, mut batches) = (0.0, 0.0, 0.0);
         for members in order.chunks(config.batch) {

@@ -49,7 +49,10 @@ impl Tokenizer {
         tokenizer.config = read_json(&path.join(TOKENIZER_CONFIG))?;
         let template = path.join(TEMPLATE);
         tokenizer.template_file = match read_if_there(&template)? {
-            Some(bytes) => Some(String::from_utf8(bytes).map_err(|e| refusal(template.display(), e))?),
+            Some(bytes) => Some(String::from_utf8(bytes).map_err(|e| {
+                let hint = format!("delete or replace {}", template.display());
+                refusal_with_hint(template.display(), format!("not UTF-8: {e}"), hint)
+            })?),
             None => None,
         };
 

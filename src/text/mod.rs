@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `tokenizer.rs` | [`Tokenizer`]: a `tokenizer.json`, encode, decode, vocabulary and its gaps, control tokens |
 //! | `plain.rs` | text of data, in which nothing is an added token |
+//! | `probe.rs` | using a tokenizer once, to find what is wrong with its file |
 //! | `checkpoint.rs` | reading and writing the tokenizer's files of a Hugging Face directory |
 //! | `stream.rs` | [`TextStream`]: decoding token by token without ever splitting a character |
 //! | `bpe.rs` | [`train_bpe`]: a byte-level BPE of our own, in Qwen's manner |
@@ -21,6 +22,7 @@ mod chat;
 mod checkpoint;
 mod jinja;
 mod plain;
+mod probe;
 mod sid_tokens;
 mod spans;
 mod stream;

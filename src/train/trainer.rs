@@ -3,7 +3,7 @@
 use super::checkpoint::{Cursor, Snapshot, restore, save};
 use super::{NonFiniteGuard, TrainConfig};
 use crate::autograd::{Gradients, Tape};
-use crate::console::{Progress, interrupted};
+use crate::console::{Progress, check_interrupt, hold};
 use crate::data::{Batch, Example, Examples};
 use crate::error::{Error, Result};
 use crate::model::Qwen3;
@@ -108,19 +108,22 @@ impl Trainer<'_> {
         let mut window = Window::resume(cursor.extra.take(), &checkpoint)?;
         let finished = |c: &Cursor| seen(c) >= total || self.config.max_steps > 0 && c.step >= self.config.max_steps;
         let mut order = self.order(cursor.epoch, size);
+        // an interrupt is answered by a checkpoint, not by an end from outside
+        let _hold = hold();
         while !finished(&cursor) {
-            if interrupted() {
-                self.save(&optimizer, &mut cursor, &window, &checkpoint)?;
-                return Err(Error::Interrupted { stage: self.stage.into() });
-            }
             let lr = schedule.at(seen(&cursor));
-            let batch = self.next_batch(examples, &order, &mut cursor)?;
+            let before = cursor.clone();
+            let (batch, found) = match self.gradients(examples, &order, &mut cursor, optimizer.loss_scale().factor()) {
+                // nothing is updated yet: the step begins anew where the run goes on
+                Err(stopped @ Error::Interrupted { .. }) => {
+                    cursor = before;
+                    self.save(&optimizer, &mut cursor, &window, &checkpoint)?;
+                    return Err(stopped);
+                }
+                found => found?,
+            };
             let (mut loss, mut report) = (f64::NAN, None);
-            if !batch.rows.is_empty() {
-                let seed = stream(self.seed, &format!("{} dropout", self.stage), cursor.step, 0).random();
-                let dropout = Some(Dropout { p: self.config.dropout, seed });
-                let (found, mut gradients) =
-                    loss_and_gradients(self.model, &batch, dropout, optimizer.loss_scale().factor())?;
+            if let Some((found, mut gradients)) = found {
                 loss = found;
                 let params = self.model.params_mut();
                 report = Some(match loss.is_finite() {
@@ -151,6 +154,25 @@ impl Trainer<'_> {
         self.save(&optimizer, &mut cursor, &window, &checkpoint)?;
         progress.finish(format_args!("{} updates, {} skipped", cursor.step, guard.skipped));
         Ok(cursor.step)
+    }
+
+    /// The next batch, and its loss and gradients unless it predicts nothing.
+    fn gradients(
+        &self,
+        examples: &dyn Examples,
+        order: &[usize],
+        cursor: &mut Cursor,
+        scale: f64,
+    ) -> Result<(Batch, Option<(f64, Gradients)>)> {
+        check_interrupt()?;
+        let batch = self.next_batch(examples, order, cursor)?;
+        if batch.rows.is_empty() {
+            return Ok((batch, None));
+        }
+        let seed = stream(self.seed, &format!("{} dropout", self.stage), cursor.step, 0).random();
+        let dropout = Some(Dropout { p: self.config.dropout, seed });
+        let found = loss_and_gradients(self.model, &batch, dropout, scale)?;
+        Ok((batch, Some(found)))
     }
 
     fn save(&self, optimizer: &Optimizer, cursor: &mut Cursor, window: &Window, directory: &Path) -> Result<()> {

@@ -17,7 +17,7 @@ mod tests;
 
 pub(crate) use gpu::PARTS;
 pub(crate) use slots::{MOVE, NARROW};
-pub use slots::{Places, copy_slots, write_tokens};
+pub use slots::{Places, copy_slots, grown_slots, write_tokens};
 pub(crate) use split::{MERGE, SPLITS};
 
 use crate::attention::Heads;

@@ -164,6 +164,40 @@ pub fn copy_slots(
     Ok(())
 }
 
+/// Keys and values of the same slots with room for `capacity` tokens each, of which the first `len` are copied; the rest is zero.
+///
+/// Shapes: `suffix` = keys and values (slots, capacity of `dims`, K, D); the result is (slots, `capacity`, K, D).
+/// Dtypes: f32 or f16; f64 on the CPU.
+/// Errors: `Dtype`; `Shape` for a `len` past either capacity; `OutOfMemory`.
+pub fn grown_slots(
+    suffix: (&Buffer, &Buffer),
+    len: usize,
+    capacity: usize,
+    dims: DecodeDims,
+) -> Result<(Buffer, Buffer)> {
+    const OP: &str = "kv cache";
+    let _span = profile::span(OP);
+    if len > dims.capacity.min(capacity) {
+        return Err(Error::shape(OP, format!("{len} tokens of {}, into {capacity}", dims.capacity)));
+    }
+    let (k, v) = suffix;
+    let (slots, width, device) = (slots_of(OP, suffix, dims)?, dims.heads.kv_width(), k.device());
+    let slots = if k.is_empty() { 0 } else { slots };
+    let elements = slots.checked_mul(capacity).and_then(|tokens| tokens.checked_mul(width));
+    let zeros = || Buffer::zeros(device, OP, k.dtype(), elements.unwrap_or(usize::MAX));
+    let (mut to_k, mut to_v) = (zeros()?, zeros()?);
+    if slots * len * width > 0 {
+        let moves = Moves { op: OP, tokens: len, width, from_capacity: dims.capacity, to_capacity: capacity };
+        let runs = (0..slots as u32).map(|slot| Run { from: (slot, 0), to: (slot, 0) });
+        let (from, to) = ([k, v], [&mut to_k, &mut to_v]);
+        match device {
+            Device::Cpu => moves.on_cpu(&runs.collect::<Vec<_>>(), from, to)?,
+            Device::Gpu(gpu) => moves.on_gpu(gpu, &upload(device, runs)?, from, to, gpu.max_binding())?,
+        }
+    }
+    Ok((to_k, to_v))
+}
+
 /// The first token of a run, as (slot, position), where it is and where it goes.
 #[derive(Clone, Copy)]
 struct Run {

@@ -235,3 +235,20 @@ fn tokens_side_by_side_give_what_the_twin_gives() {
         }
     }
 }
+
+#[test]
+fn slots_that_grow_keep_their_tokens_and_end_in_zeros() {
+    let (_, _, [k, v]) = caches(1);
+    let (grown_k, grown_v) = grown_slots((&k, &v), 3, 7, DIMS).unwrap();
+    for (from, to) in [(&k, &grown_k), (&v, &grown_v)] {
+        for (from, to) in from.as_slice::<f64>().chunks(5 * WIDTH).zip(to.as_slice::<f64>().chunks(7 * WIDTH)) {
+            assert_eq!(from[..3 * WIDTH], to[..3 * WIDTH]);
+            assert!(to[3 * WIDTH..].iter().all(|&x| x == 0.0));
+        }
+    }
+    assert_eq!(grown_k.len(), 4 * 7 * WIDTH);
+    let message = grown_slots((&k, &v), 6, 7, DIMS).unwrap_err().to_string();
+    assert_eq!(message, "kv cache: 6 tokens of 5, into 7");
+    let error = grown_slots((&k, &v), 3, usize::MAX / 2, DIMS).unwrap_err();
+    assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
+}

@@ -162,10 +162,7 @@ impl Health {
 
 /// Every adapter of this machine that can run the kernels' backends, best first.
 pub fn adapters() -> Vec<(AdapterSummary, wgpu::Adapter)> {
-    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-    descriptor.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
-    descriptor.flags = wgpu::InstanceFlags::empty();
-    let instance = wgpu::Instance::new(descriptor);
+    let Some(instance) = instance() else { return vec![] };
     let found = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
     let rank = |kind: wgpu::DeviceType| match kind {
         wgpu::DeviceType::DiscreteGpu => 0,
@@ -177,6 +174,40 @@ pub fn adapters() -> Vec<(AdapterSummary, wgpu::Adapter)> {
     let mut found: Vec<_> = found.into_iter().map(|adapter| (adapter.get_info(), adapter)).collect();
     found.sort_by_key(|(info, _)| rank(info.device_type));
     found.into_iter().map(|(info, adapter)| (summarise(&info, &adapter), adapter)).collect()
+}
+
+/// The backends, for computing only.
+#[cfg(not(all(unix, not(target_vendor = "apple"), not(target_os = "android"))))]
+fn instance() -> Option<wgpu::Instance> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    descriptor.flags = wgpu::InstanceFlags::empty();
+    Some(wgpu::Instance::new(descriptor))
+}
+
+/// Vulkan, for computing only: without the extension that has Mesa's layers ask a Wayland compositor which adapter it shows its
+/// desktop on, and complain on standard error where there is none.
+#[cfg(all(unix, not(target_vendor = "apple"), not(target_os = "android")))]
+fn instance() -> Option<wgpu::Instance> {
+    use wgpu::hal::{InstanceDescriptor, vulkan};
+    let descriptor = InstanceDescriptor {
+        name: "gr2",
+        flags: wgpu::InstanceFlags::empty(),
+        memory_budget_thresholds: Default::default(),
+        backend_options: Default::default(),
+        telemetry: None,
+        display: None,
+    };
+    let without_desktop = |arguments: vulkan::CreateInstanceCallbackArgs| {
+        arguments.extensions.retain(|name| *name != c"VK_KHR_wayland_surface");
+    };
+    // SAFETY: what is left out is an extension that `vulkan` does without where a system lacks it, as those without Wayland do; no
+    // surface is ever made.
+    unsafe {
+        let vulkan = vulkan::Instance::init_with_callback(&descriptor, Some(Box::new(without_desktop)));
+        let vulkan = vulkan.inspect_err(|reason| tracing::debug!("no Vulkan: {reason}")).ok()?;
+        Some(wgpu::Instance::from_hal::<wgpu::hal::api::Vulkan>(vulkan))
+    }
 }
 
 fn summarise(info: &wgpu::AdapterInfo, adapter: &wgpu::Adapter) -> AdapterSummary {

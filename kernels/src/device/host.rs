@@ -1,6 +1,7 @@
 //! Host memory of the CPU device: 64-byte aligned blocks, recycled by size so that a training step does not fault
 //! fresh pages in again and again.
 
+use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex};
@@ -43,19 +44,53 @@ pub(crate) fn size_class(bytes: usize, granule: usize) -> usize {
     bytes.next_multiple_of(step)
 }
 
+/// Bytes of memory and swap space that this process may use; past any size where the system does not say.
+static MACHINE: LazyLock<u64> = LazyLock::new(|| {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let lines = read("/proc/meminfo");
+    let kib = |name: &str| -> Option<u64> {
+        let value = lines.lines().find_map(|line| line.strip_prefix(name))?;
+        value.trim_start_matches(':').split_whitespace().next()?.parse().ok()
+    };
+    let machine = kib("MemTotal").map(|memory| (memory + kib("SwapTotal").unwrap_or(0)) << 10);
+    // a container's share
+    let share = read("/sys/fs/cgroup/memory.max").trim().parse().ok();
+    // no address space is larger than half of its numbers
+    [machine, share, Some(isize::MAX as u64 / 2)].into_iter().flatten().min().unwrap_or(0)
+});
+
+/// Counts a block of this class as in use, and hands one out that was in use before.
+fn recycled(class: usize) -> Option<Vec<Line>> {
+    let in_use = IN_USE.fetch_add(class, Ordering::Relaxed) + class;
+    let mut pool = POOL.lock().ok()?;
+    let recycled = pool.free.get_mut(&class).and_then(Vec::pop);
+    pool.held -= if recycled.is_some() { class } else { 0 };
+    PEAK.fetch_max(in_use + pool.held, Ordering::Relaxed);
+    recycled
+}
+
 impl HostMemory {
     /// A block of at least `bytes` with unspecified (but initialised) contents.
     pub(crate) fn new(bytes: usize) -> HostMemory {
         let class = size_class(bytes, size_of::<Line>());
-        let in_use = IN_USE.fetch_add(class, Ordering::Relaxed) + class;
-        let recycled = POOL.lock().ok().and_then(|mut pool| {
-            let recycled = pool.free.get_mut(&class).and_then(Vec::pop);
-            pool.held -= if recycled.is_some() { class } else { 0 };
-            PEAK.fetch_max(in_use + pool.held, Ordering::Relaxed);
-            recycled
-        });
-        let fresh = || bytemuck::zeroed_vec(class / size_of::<Line>());
-        HostMemory { lines: recycled.unwrap_or_else(fresh) }
+        HostMemory { lines: recycled(class).unwrap_or_else(|| bytemuck::zeroed_vec(class / size_of::<Line>())) }
+    }
+
+    /// [`HostMemory::new`] for sizes that come from outside.
+    ///
+    /// Errors: `OutOfMemory` for more than this machine has, or than it gives.
+    pub(crate) fn allocate(op: &'static str, bytes: usize) -> Result<HostMemory> {
+        let in_use = memory().0;
+        let refuse = |limit| Error::OutOfMemory { op, bytes: bytes as u64, in_use, limit };
+        if (bytes as u64).saturating_add(in_use) > *MACHINE {
+            return Err(refuse(format!("this machine has {}", *MACHINE)));
+        }
+        let class = size_class(bytes, size_of::<Line>());
+        let lines = recycled(class).or_else(|| bytemuck::try_zeroed_vec(class / size_of::<Line>()).ok());
+        lines.map(|lines| HostMemory { lines }).ok_or_else(|| {
+            IN_USE.fetch_sub(class, Ordering::Relaxed);
+            refuse("the system gives no more".into())
+        })
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -87,6 +122,15 @@ impl Drop for HostMemory {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn more_than_the_machine_has_is_an_error_and_leaves_the_books_as_they_were() {
+        for bytes in [usize::MAX, usize::MAX / 2 + 1, 1 << 60] {
+            let error = HostMemory::allocate("test", bytes).map(drop).unwrap_err();
+            assert!(error.to_string().starts_with("test: out of memory: "), "{error}");
+        }
+        assert!(HostMemory::allocate("test", 100_000).is_ok());
+    }
 
     #[test]
     fn size_classes_waste_at_most_a_quarter_and_keep_the_granule() {

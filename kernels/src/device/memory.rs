@@ -74,8 +74,8 @@ impl Gpu {
     /// A buffer of at least `bytes` with unspecified contents.
     pub(crate) fn allocate(&self, op: &'static str, bytes: u64) -> Result<GpuMemory> {
         self.check(op)?;
-        let size = size_class(bytes as usize, GRANULE) as u64;
         let largest = self.0.limits.max_buffer_size;
+        let size = if bytes > largest { bytes } else { size_class(bytes as usize, GRANULE) as u64 };
         // the class may round past the largest buffer where the bytes themselves still fit
         let size = if size > largest && bytes <= largest { largest / 4 * 4 } else { size };
         let refuse = |limit: String| Error::OutOfMemory { op, bytes, in_use: self.memory().0, limit };

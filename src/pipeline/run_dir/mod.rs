@@ -12,6 +12,7 @@ mod marker;
 pub use kept::Kept;
 
 use super::{RunConfig, STAGES, Stage, checksum::sha256, key};
+use crate::console::say;
 use crate::error::{Error, Result};
 use crate::files;
 use lock::Lock;
@@ -94,23 +95,23 @@ impl RunDir {
         let mut found = own_manifest(&directory, stage)?;
         if let Some(other) = found.take_if(|found| found.key != key) {
             let kept = kept::park(&self.root, stage, &other.key)?;
-            eprintln!("{name}: made from other inputs, which is kept in {}", kept.display());
+            say!("{name}: made from other inputs, which is kept in {}", kept.display());
         }
         if found.is_none() && kept::restore(&self.root, stage, &key)? {
-            eprintln!("{name}: made before with these settings, put back");
+            say!("{name}: made before with these settings, put back");
             found = own_manifest(&directory, stage)?;
         }
         if let Some(finished) = found.take_if(|found| found.finished) {
             let Some(damage) = self.damage(&finished)? else {
-                eprintln!("{name}: nothing changed, kept");
+                say!("{name}: nothing changed, kept");
                 return Ok(());
             };
             let kept = kept::park(&self.root, stage, &finished.key)?;
-            eprintln!("{name}: {damage}; made again (what was there is in {})", kept.display());
+            say!("{name}: {damage}; made again (what was there is in {})", kept.display());
         }
         self.check_inputs(stage, config)?;
         if found.is_some() {
-            eprintln!("{name}: continuing");
+            say!("{name}: continuing");
         }
         let manifest = Manifest {
             stage,
@@ -149,7 +150,7 @@ impl RunDir {
     /// Errors: `Io`, `RunDirectory`.
     pub fn publish(&self, name: &str, content: &[u8]) -> Result<()> {
         if !Marker::find(&self.root)?.publish(&self.root, name, content)? {
-            eprintln!("{}: is not as gr2 wrote it and stays as it is", self.root.join(name).display());
+            say!("{}: is not as gr2 wrote it and stays as it is", self.root.join(name).display());
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use super::super::{RunConfig, RunDir, Stage};
 use super::setting::{Setting, training};
 use super::{data, write_results};
+use crate::console::say;
 use crate::data::{Dataset, Example};
 use crate::error::{Error, Result};
 use crate::model::{self, Qwen3, Qwen3Config};
@@ -89,7 +90,7 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
         let (slate, setting) = first_slate(config, data::read(run)?)?;
         let question = slate.question(config.prompt.history_items);
         check_student(&setting.prompter(), &tokenizer, model.config().vocab_size, &question)?;
-        eprintln!("base: {} ({} parameters)", path.display(), model.config().parameters());
+        say!("base: {} ({} parameters)", path.display(), model.config().parameters());
         return write_results(directory, &json!({ "path": path, "parameters": model.config().parameters() }));
     }
     let dataset = data::read(run)?;

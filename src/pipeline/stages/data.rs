@@ -1,14 +1,15 @@
 //! `data`: items and histories into the run directory.
 
 use super::super::{RunConfig, RunDir, Stage};
+use crate::console::say;
 use crate::data::{Dataset, import};
 use crate::error::Result;
 use std::path::Path;
 
 pub(super) fn run(config: &RunConfig, directory: &Path) -> Result<()> {
     let dataset = import(&config.data)?;
-    eprintln!("data: {}", dataset.counts);
-    eprintln!("data: {}", dataset.split().protocol());
+    say!("data: {}", dataset.counts);
+    say!("data: {}", dataset.split().protocol());
     dataset.write(directory)
 }
 

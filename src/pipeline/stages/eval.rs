@@ -3,6 +3,7 @@
 use super::super::{RunConfig, RunDir, STAGES, Stage};
 use super::setting::Setting;
 use super::{dapo, sft, slates};
+use crate::console::say;
 use crate::data::{Shop, Source};
 use crate::error::{Error, Result};
 use crate::eval::{
@@ -130,7 +131,7 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
             let of = |key: &str| metrics[key].as_f64().map_or("-".into(), |v| format!("{v:.4}"));
             let (r1, n5) = (of("recall@1"), of("ndcg@5"));
             let (valid, free) = (of("valid_rate"), of("free_valid_rate"));
-            eprintln!("eval: {ranker:<8} recall@1 {r1}  ndcg@5 {n5}  valid {valid}  without grammar {free}");
+            say!("eval: {ranker:<8} recall@1 {r1}  ndcg@5 {n5}  valid {valid}  without grammar {free}");
         }
     }
     Ok(())
@@ -142,7 +143,7 @@ pub(super) fn publish(run: &RunDir) -> Result<()> {
         let path = run.stage(Stage::Eval).join(name);
         run.publish(name, &std::fs::read(&path).map_err(Error::io(&path))?)?;
     }
-    eprintln!("eval: {}", run.root().join("report.html").display());
+    say!("eval: {}", run.root().join("report.html").display());
     Ok(())
 }
 

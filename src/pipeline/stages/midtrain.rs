@@ -3,6 +3,7 @@
 
 use super::super::{RunConfig, RunDir, Stage};
 use super::{base, data, sid, write_results};
+use crate::console::say;
 use crate::data::{Dataset, Part};
 use crate::error::{Error, Result};
 use crate::eval::{CATALOGUE_METRICS, mean_metrics};
@@ -106,7 +107,7 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
     }
     results.insert("protocol".into(), json!(split.protocol().to_string()));
     results.insert("parameters".into(), json!(model.config().parameters()));
-    eprintln!("midtrain: {}", json!(results));
+    say!("midtrain: {}", json!(results));
     write_results(directory, &results)
 }
 

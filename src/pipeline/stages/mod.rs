@@ -20,13 +20,25 @@ pub use slates::{SlateSource, SlatesConfig};
 pub use traces::{LocalConfig, TeacherChoice, TracesConfig};
 
 use super::{RunConfig, RunDir, Stage};
+use crate::console;
 use crate::error::Result;
 use gr2_kernels::Device;
+
+/// Whether a stage computes on a device: opening one takes time, and a driver may have something to say.
+pub fn needs_device(stage: Stage, config: &RunConfig) -> bool {
+    match stage {
+        Stage::Data => false,
+        Stage::Slates => config.slates.source == SlateSource::Model,
+        Stage::Traces => config.traces.teacher == TeacherChoice::Local,
+        _ => true,
+    }
+}
 
 /// Makes the result of one stage, or keeps it if nothing it depends on changed.
 ///
 /// Errors: `Run` if an earlier stage's result is missing, `Interrupted`, and what the stage itself finds wrong.
 pub fn run_stage(stage: Stage, config: &RunConfig, run: &RunDir, device: &Device) -> Result<()> {
+    console::working_on(stage.name());
     run.make(stage, config, &device.to_string(), |directory| match stage {
         Stage::Data => data::run(config, directory),
         Stage::Sid => sid::run(config, run, directory, device),

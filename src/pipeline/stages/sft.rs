@@ -3,6 +3,7 @@
 use super::super::{RunConfig, RunDir, Stage};
 use super::setting::Setting;
 use super::{midtrain, slates, traces, write_results};
+use crate::console::say;
 use crate::data::Example;
 use crate::error::Result;
 use crate::model::{self, Qwen3};
@@ -63,7 +64,7 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
     let n = examples.len().max(1);
     let tokens: usize = examples.iter().map(|e| e.tokens.len()).sum();
     let (prompt, answer) = (prompt_tokens / n, (tokens - prompt_tokens) / n);
-    eprintln!("sft: {n} traces, prompts of {prompt} tokens, answers of {answer}, on average");
+    say!("sft: {n} traces, prompts of {prompt} tokens, answers of {answer}, on average");
     let trainer = Trainer {
         stage: "sft",
         model: &mut model,

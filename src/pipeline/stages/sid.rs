@@ -3,6 +3,7 @@
 use super::super::{RunConfig, RunDir, Stage};
 use super::setting::training;
 use super::{data, write_results};
+use crate::console::say;
 use crate::data::{Catalogue, Dataset};
 use crate::error::{Error, Result};
 use crate::sid::{
@@ -149,7 +150,7 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
     let assigned =
         assign_last_level(&mut ids, how, &|item, prefix, out| books.distances(latents.row(item), prefix, out))?;
     let report = uniqueness(&ids);
-    eprintln!(
+    say!(
         "sid: {:.2} % unique ids, {:.2} % of items alone on theirs; before the last level was assigned {:.2} % and {:.2} %",
         report.unique_sids * 100.0,
         report.unique_items * 100.0,
@@ -157,7 +158,7 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
         before.unique_items * 100.0
     );
     if before.unique_sids < COLLAPSED && report.items > 1 {
-        eprintln!(
+        say!(
             "warning: sid: the ids have collapsed: before the last level, which is assigned {}, {} items share {} ids, \
              {} of them one\n  hint: look at sid.embedding and the item texts, or train longer (sid.rqvae.epochs)",
             match sid.last_level {
@@ -188,14 +189,12 @@ fn few_distinct(distinct: usize, items: usize) -> bool {
 /// Says so where the embeddings cannot tell items apart, whatever is made of them.
 fn warn_of_equal_vectors(distinct: usize, items: usize) {
     if distinct == 1 && items > 1 {
-        eprintln!(
+        say!(
             "warning: sid: the vectors of all {items} items are equal: ids carry nothing of the items' texts\n  \
              hint: are the item texts, or the rows of sid.embedding, all the same?"
         );
     } else if few_distinct(distinct, items) {
-        eprintln!(
-            "warning: sid: {items} items have only {distinct} different vectors: many ids are told apart by chance"
-        );
+        say!("warning: sid: {items} items have only {distinct} different vectors: many ids are told apart by chance");
     }
 }
 
@@ -203,7 +202,7 @@ fn warn_of_equal_vectors(distinct: usize, items: usize) {
 fn take_index(path: &Path, catalogue: &Catalogue, directory: &Path) -> Result<()> {
     let IndexJson { ids, unknown } = read_index_json(path, catalogue)?;
     let report = uniqueness(&ids);
-    eprintln!(
+    say!(
         "sid: {} levels of {} codes from {}: {:.2} % unique ids, {:.2} % of items alone on theirs; {unknown} items of the file \
          are not in the catalogue",
         ids.levels(),
@@ -216,7 +215,7 @@ fn take_index(path: &Path, catalogue: &Catalogue, directory: &Path) -> Result<()
     let shared = order.windows(2).find(|pair| ids.get(pair[0] as usize) == ids.get(pair[1] as usize));
     if let Some(&[first, second]) = shared {
         let key = |item: u32| &catalogue.items[item as usize].key;
-        eprintln!(
+        say!(
             "warning: sid: {} items share an id with another, as items `{}` and `{}` do: an answer that names it may mean either",
             report.items - (report.unique_items * report.items as f64).round() as usize,
             key(first),
@@ -243,7 +242,7 @@ fn embed(config: &RunConfig, dataset: &Dataset, device: &Device) -> Result<(Embe
             };
             let svd = SvdConfig { seed: config.seed, ..config.sid.svd.clone() };
             let (embeddings, report) = embed_texts(items.len(), text, &config.sid.tfidf, &svd)?;
-            eprintln!("sid: {} features, {:.1} % of their variance kept", report.features, report.explained * 100.0);
+            say!("sid: {} features, {:.1} % of their variance kept", report.features, report.explained * 100.0);
             Ok((embeddings, json!(report)))
         }
         Embedding::File(path) => Ok((read_embeddings(path, None, items.len())?, json!({ "file": path }))),

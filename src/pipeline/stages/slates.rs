@@ -4,6 +4,7 @@ use super::super::{RunConfig, RunDir, Stage};
 use super::midtrain::{self, Generator};
 use super::setting::training;
 use super::{data, sid, write_results};
+use crate::console::say;
 use crate::data::{Dataset, Part};
 use crate::error::{Error, Result};
 use crate::rerank::{Markov, Slate, SlateCounts, import_slates, read_slates, refuse_leaks, write_slates};
@@ -101,7 +102,7 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
             let test = import_slates(test_path, &dataset, Part::Test, slates.size)?;
             refuse_leaks(&dataset, (train_path, &train), (test_path, &test))?;
             let cut = train.cut + test.cut;
-            eprintln!("slates: {cut} candidates beyond the size of a slate left out");
+            say!("slates: {cut} candidates beyond the size of a slate left out");
             (vec![], train.slates, test.slates)
         }
         SlateSource::Markov => {
@@ -135,7 +136,7 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
         }
         let counts = SlateCounts::of(&slates);
         let share = counts.hit_rate * 100.0;
-        eprintln!("slates: {key}: {} of {} hold their target ({share:.2} %)", counts.hits, counts.with_target);
+        say!("slates: {key}: {} of {} hold their target ({share:.2} %)", counts.hits, counts.with_target);
         let hits: Vec<Slate> = slates.into_iter().filter(|s| s.rank_pre().is_some()).collect();
         write_slates(&file(directory, key), &hits)?;
         results.insert(key.into(), json!(counts));

@@ -3,6 +3,7 @@
 use super::super::{RunConfig, RunDir, Stage};
 use super::setting::Setting;
 use super::{slates, write_results};
+use crate::console::say;
 use crate::error::{Error, Result};
 use crate::eval::Metric;
 use crate::generate::{Free, RolloutConfig, SamplerConfig, rollout};
@@ -155,7 +156,7 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
             ask(&Cached::new(teacher, &cache)?)?
         }
     };
-    eprintln!(
+    say!(
         "traces: {} of {} slates accepted after {} requests ({:.1} %)",
         counts.accepted,
         counts.slates,
@@ -207,7 +208,7 @@ fn script_quality(teacher: &Scripted, sets: [&[Slate]; 2], history_items: usize)
     }
     let [prerank, ndcg] = [before, after].map(|ranks| Metric::Ndcg(5).mean(&ranks));
     let slates = sets.map(<[Slate]>::len).iter().sum();
-    eprintln!("traces: the script's NDCG@5 on {slates} validation slates: {ndcg:.4}, incoming {prerank:.4}");
+    say!("traces: the script's NDCG@5 on {slates} validation slates: {ndcg:.4}, incoming {prerank:.4}");
     ScriptQuality { slates, prerank, ndcg, kept_first: kept as f64 / slates.max(1) as f64, weights: teacher.weights() }
 }
 
