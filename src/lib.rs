@@ -7,6 +7,8 @@
 
 pub mod error;
 
+pub mod secrets;
+
 pub mod sandbox;
 
 pub mod console;

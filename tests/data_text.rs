@@ -252,5 +252,7 @@ fn ids_made_elsewhere_are_taken_as_they_are() {
     assert_eq!(ids.get(7), [1, 2, 7]);
     let results = smoke::json(&root.join("sid/results.json"));
     assert_eq!((&results["unique_items"], &results["index"]["unknown_items"]), (&json!(1.0), &json!(1)));
-    assert!(gr2::pipeline::plan(&config, &stages).expect("a plan").contains("3 levels of 71 codes, made elsewhere"));
+    assert!(
+        gr2::pipeline::plan(&config, root, &stages).expect("a plan").contains("3 levels of 71 codes, made elsewhere")
+    );
 }

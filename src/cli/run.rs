@@ -48,7 +48,7 @@ pub(super) fn execute(
     device: &DeviceArgs,
 ) -> Result<()> {
     if dry_run {
-        return out!("{}", plan(config, stages)?);
+        return out!("{}", plan(config, out, stages)?);
     }
     // first, so that a second run on a folder is refused at once
     let run = RunDir::open(out)?;
@@ -56,7 +56,7 @@ pub(super) fn execute(
         true => device.open()?,
         false => device.unopened()?,
     };
-    let resolved = toml::to_string(config).map_err(|e| Error::Config {
+    let resolved = toml::to_string(&config.masked()).map_err(|e| Error::Config {
         field: config.name.clone(),
         problem: e.to_string(),
         hint: None,

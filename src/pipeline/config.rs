@@ -5,6 +5,7 @@ use crate::data::DataConfig;
 use crate::error::{Error, Result};
 use crate::rerank::PromptConfig;
 use crate::rl::DapoConfig;
+use crate::secrets::scrubbed;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -70,7 +71,7 @@ impl RunConfig {
     ///
     /// Errors: `Config`.
     pub fn parse(text: &str, name: &str, settings: &[String]) -> Result<RunConfig> {
-        let bad = |problem: String| Error::Config { field: name.into(), problem, hint: None };
+        let bad = |problem: String| Error::Config { field: name.into(), problem: scrubbed(&problem), hint: None };
         let mut table: toml::Table = text.parse().map_err(|e: toml::de::Error| bad(e.to_string()))?;
         for setting in settings {
             apply(&mut table, setting)?;
@@ -93,11 +94,18 @@ impl RunConfig {
         self.dapo.validate()?;
         self.eval.validate()
     }
+
+    /// The configuration as it may be written down: without secrets. What is written so can be read again, once those are
+    /// given anew.
+    pub fn masked(&self) -> RunConfig {
+        RunConfig { traces: self.traces.masked(), ..self.clone() }
+    }
 }
 
 /// Lays one `a.b.c=value` over the table; the value is TOML, or a bare string where it is not.
 fn apply(table: &mut toml::Table, setting: &str) -> Result<()> {
-    let usage = |problem: String| Error::Usage { problem, hint: Some("as in --set dapo.steps=50".into()) };
+    let usage =
+        |problem: String| Error::Usage { problem: scrubbed(&problem), hint: Some("as in --set dapo.steps=50".into()) };
     let (key, value) = setting.split_once('=').ok_or_else(|| usage(format!("--set {setting}: no `=`")))?;
     let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
     let value = parsed.unwrap_or_else(|| toml::Value::String(value.to_string()));

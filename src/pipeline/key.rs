@@ -4,10 +4,9 @@
 //! the run directory that the stage reads, and the keys of its inputs. It does not cover how long, how often, how many at a time,
 //! at what price, where or on which device: such settings may change without making anything again.
 
-use super::checksum::Checksum;
+use super::checksum::{Checksum, sha256};
 use super::stages::{Embedding, SlateSource, TeacherChoice};
 use super::{RunConfig, Stage};
-use crate::console::interrupted;
 use crate::error::{Error, Result};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -19,17 +18,26 @@ const LOOP: [&str; 3] = ["checkpoint_seconds", "max_skipped", "gradient_checkpoi
 ///
 /// Errors: `Io`, `Data` and `Config` for the files it reads; `Interrupted`.
 pub(super) fn deciding_text(config: &RunConfig, stage: Stage, inputs: &[String]) -> Result<String> {
-    let mut files = vec![];
-    for path in outside_files(config, stage)? {
-        if interrupted() {
-            return Err(Error::Interrupted { stage: stage.name().into() });
-        }
-        let Checksum { bytes, sha256 } = Checksum::of(&path)?;
-        // the folder may move
-        files.push(json!([path.file_name().map(|name| name.to_string_lossy()), bytes, sha256]));
-    }
+    let files = outside_contents(config, stage)?;
     let own = deciding_part(config, stage)?;
     Ok(json!([stage.name(), env!("CARGO_PKG_VERSION"), config.seed, own, files, inputs]).to_string())
+}
+
+/// Hash of the files outside the run directory that a stage reads.
+///
+/// Errors: as [`deciding_text`].
+pub(super) fn outside_hash(config: &RunConfig, stage: Stage) -> Result<String> {
+    Ok(sha256(json!(outside_contents(config, stage)?).to_string()))
+}
+
+/// Name, size and hash of each of these files.
+fn outside_contents(config: &RunConfig, stage: Stage) -> Result<Vec<Value>> {
+    let contents = |path: PathBuf| {
+        let Checksum { bytes, sha256 } = Checksum::of(&path)?;
+        // the folder may move
+        Ok(json!([path.file_name().map(|name| name.to_string_lossy()), bytes, sha256]))
+    };
+    outside_files(config, stage)?.into_iter().map(contents).collect()
 }
 
 /// The part of the configuration that a stage reads.
@@ -69,26 +77,7 @@ fn deciding_part(config: &RunConfig, stage: Stage) -> Result<Value> {
                 part["source"] = json!("file");
             }
         }
-        Stage::Traces => {
-            let traces = &mut part[0];
-            without(&mut traces["sampling"], &["max_unanswered", "prompt_price", "completion_price"]);
-            // what the other teachers would do decides nothing
-            let (teacher, others): (&str, &[&str]) = match config.traces.teacher {
-                TeacherChoice::Scripted => ("scripted", &["http", "local"]),
-                TeacherChoice::Http => ("http", &["scripted", "fit", "local"]),
-                TeacherChoice::Local => ("local", &["scripted", "fit", "http"]),
-            };
-            without(traces, others);
-            without(traces, &["cache"]);
-            match config.traces.teacher {
-                TeacherChoice::Scripted => {}
-                TeacherChoice::Http => without(
-                    &mut traces[teacher],
-                    &["base_url", "api_key_env", "api_key_file", "timeout", "retries", "backoff", "parallel"],
-                ),
-                TeacherChoice::Local => without(&mut traces[teacher], &["path"]),
-            }
-        }
+        Stage::Traces => part = json!([config.traces.deciding(), config.prompt]),
         Stage::Dapo => without(&mut part, &LOOP),
         Stage::Eval => {}
     }

@@ -1,21 +1,24 @@
 //! What a run would do: parameters, tokens and memory, estimated without doing anything.
 
-use super::{RunConfig, Stage};
+use super::stages::to_be_paid;
+use super::{RunConfig, RunDir, Stage};
 use crate::data::import;
 use crate::error::Result;
 use crate::model::Qwen3Config;
 use crate::train::catalogue_texts;
 use std::fmt::Write;
+use std::path::Path;
 
 /// Bytes per parameter of training: weight, gradient and AdamW's two moments in f32.
 const TRAINING_BYTES: usize = 16;
 /// Characters of a token, about, in the project's own BPE.
 const CHARACTERS_PER_TOKEN: f64 = 4.0;
 
-/// The plan of some stages as text. Reads the data set, which decides most of it.
+/// The plan of some stages of a run in `out` as text. Reads the data set, which decides most of it, and of a run that has
+/// begun what a teacher has answered already; writes nothing.
 ///
 /// Errors: `Config`, `Data`, `Io`.
-pub fn plan(config: &RunConfig, stages: &[Stage]) -> Result<String> {
+pub fn plan(config: &RunConfig, out: &Path, stages: &[Stage]) -> Result<String> {
     let dataset = import(&config.data)?;
     let split = dataset.split();
     let base = match &config.base.path {
@@ -62,7 +65,8 @@ pub fn plan(config: &RunConfig, stages: &[Stage]) -> Result<String> {
             Stage::Slates => format!("{} candidates for {} users, twice", config.slates.size, dataset.users.len()),
             Stage::Traces => {
                 let attempts = config.traces.sampling.max_attempts;
-                format!("{:?} teacher, at most {attempts} attempts at a slate", config.traces.teacher)
+                let unpaid = to_be_paid(config, &RunDir::at(out), &dataset, stages.contains(&Stage::Slates))?;
+                format!("{:?} teacher, at most {attempts} attempts at a slate{unpaid}", config.traces.teacher)
             }
             Stage::Sft => format!("{} epochs over the accepted traces", config.sft.train.epochs),
             Stage::Dapo => {

@@ -62,7 +62,7 @@ impl Stage {
             Stage::Sid | Stage::Base => &[Stage::Data],
             Stage::Midtrain => &[Stage::Data, Stage::Sid, Stage::Base],
             Stage::Slates => &[Stage::Data, Stage::Sid, Stage::Midtrain],
-            Stage::Traces => &[Stage::Data, Stage::Sid, Stage::Slates],
+            Stage::Traces => &[Stage::Data, Stage::Sid, Stage::Midtrain, Stage::Slates],
             Stage::Sft => &[Stage::Data, Stage::Sid, Stage::Midtrain, Stage::Slates, Stage::Traces],
             Stage::Dapo => &[Stage::Data, Stage::Sid, Stage::Slates, Stage::Sft],
             Stage::Eval => &STAGES[..8],

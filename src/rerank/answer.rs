@@ -12,8 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::ItemSids;
+use super::lenient::Objects;
 use crate::error::{Error, Result};
-use crate::text::{SidTokens, THINK_END, Tokenizer};
+use crate::text::{SidTokens, Tokenizer};
 
 const EXPLANATION: &str = "explanation";
 pub(super) const RECOMMENDATIONS: &str = "recommendations";
@@ -71,6 +72,10 @@ pub enum Invalid {
     Repeated,
     /// A candidate is missing.
     Incomplete,
+    /// The teacher refuses to answer, or a filter took the answer away.
+    Refused,
+    /// The reasoning holds a control token, which would end or begin a turn where it is learnt.
+    ControlToken,
 }
 
 impl fmt::Display for Invalid {
@@ -85,6 +90,8 @@ impl fmt::Display for Invalid {
             Invalid::NotACandidate => "recommends an item outside the slate",
             Invalid::Repeated => "recommends an item twice",
             Invalid::Incomplete => "leaves a candidate out",
+            Invalid::Refused => "refuses to answer",
+            Invalid::ControlToken => "has a control token in its reasoning",
         })
     }
 }
@@ -97,7 +104,8 @@ pub type InvalidCounts = BTreeMap<Invalid, u64>;
 pub enum Form {
     /// Nothing but white space around it: what the student is held to.
     Strict,
-    /// Also a `<think>` block before it and a ```` ``` ```` fence around it, as chat models write.
+    /// Also in the dress that chat models give it: thinking and words before it, a fence and words around it, control
+    /// characters in its strings, last commas, further fields. The first object with both fields that is an answer counts.
     Lenient,
 }
 
@@ -143,14 +151,36 @@ pub(super) fn array(items: &[u32], sids: &ItemSids) -> Result<String> {
 ///
 /// Errors: the first reason why it is none.
 pub fn parse(text: &str, candidates: &[u32], sids: &ItemSids, form: Form) -> std::result::Result<Answer, Invalid> {
-    let text = match form {
-        Form::Strict => text.trim(),
-        Form::Lenient => unwrap(text),
-    };
-    let fields: Fields = serde_json::from_str(text).map_err(|e| match e.is_eof() && !text.is_empty() {
-        true => Invalid::Truncated,
-        false => Invalid::NotJson,
-    })?;
+    match form {
+        Form::Strict => {
+            let text = text.trim();
+            let fields: Fields = serde_json::from_str(text).map_err(|e| match e.is_eof() && !text.is_empty() {
+                true => Invalid::Truncated,
+                false => Invalid::NotJson,
+            })?;
+            of_fields(fields, candidates, sids, form)
+        }
+        Form::Lenient => {
+            let mut objects = Objects::of(text);
+            let (mut first, mut other) = (None, None);
+            for object in objects.by_ref() {
+                let Ok(fields) = serde_json::from_str::<Fields>(&object) else { continue };
+                let has = |field: &str| fields.0.iter().any(|(name, _)| name == field);
+                match (has(EXPLANATION), has(RECOMMENDATIONS)) {
+                    (true, true) => match of_fields(fields, candidates, sids, form) {
+                        Ok(answer) => return Ok(answer),
+                        Err(reason) => drop(first.get_or_insert(reason)),
+                    },
+                    _ => other = Some(Invalid::MissingField),
+                }
+            }
+            let cut = objects.unclosed.then_some(Invalid::Truncated);
+            Err(first.or(cut).or(other).unwrap_or(Invalid::NotJson))
+        }
+    }
+}
+
+fn of_fields(fields: Fields, candidates: &[u32], sids: &ItemSids, form: Form) -> std::result::Result<Answer, Invalid> {
     let (mut explanation, mut items) = (None, None);
     for (name, value) in fields.0 {
         match (name.as_str(), value) {
@@ -158,6 +188,7 @@ pub fn parse(text: &str, candidates: &[u32], sids: &ItemSids, form: Form) -> std
             (RECOMMENDATIONS, Value::Array(list)) if items.is_none() => items = Some(list),
             (EXPLANATION, _) if explanation.is_none() => return Err(Invalid::MissingField),
             (RECOMMENDATIONS, _) if items.is_none() => return Err(Invalid::MissingField),
+            (name, _) if form == Form::Lenient && ![EXPLANATION, RECOMMENDATIONS].contains(&name) => {}
             _ => return Err(Invalid::ExtraField),
         }
     }
@@ -178,13 +209,6 @@ pub fn parse(text: &str, candidates: &[u32], sids: &ItemSids, form: Form) -> std
         true => Ok(Answer { explanation, ranking }),
         false => Err(Invalid::Incomplete),
     }
-}
-
-/// What a chat model wraps around an answer, taken off.
-fn unwrap(text: &str) -> &str {
-    let text = text.rsplit_once(THINK_END).map_or(text, |(_, after)| after).trim();
-    let Some(inside) = text.strip_prefix("```").and_then(|rest| rest.strip_suffix("```")) else { return text };
-    inside.strip_prefix("json").unwrap_or(inside).trim()
 }
 
 /// The fields of an object in their order, those that occur twice included.
@@ -347,11 +371,32 @@ mod tests {
             format!("<think>\n{{}}\n</think>\n\n{text}\n"),
             format!("```json\n{text}\n```"),
             format!("<think>x</think>```\n{text}```\n"),
+            format!("Here it is: {text}"),
+            format!("My answer:\n\n```JSON\n{text}\n```\n\nI hope this helps {{}}!"),
+            format!("{{\"answer\": {text}}}"),
+            text.replace("paper", "paper\n\t").replace("\"]}", "\",],\"sure\":0.9,}"),
+            format!("{{\"explanation\": \"…\", \"recommendations\": [\"the best\"]}}\n{text}"),
         ] {
-            assert_eq!(parse(&wrapped, &CANDIDATES, &sids(), Form::Lenient), Ok(answer()), "{wrapped}");
+            let wrapped = wrapped.replace("…", "draft");
+            let expected = Answer {
+                explanation: answer()
+                    .explanation
+                    .replace("paper", if wrapped.contains("\n\t") { "paper\n\t" } else { "paper" }),
+                ..answer()
+            };
+            assert_eq!(parse(&wrapped, &CANDIDATES, &sids(), Form::Lenient), Ok(expected), "{wrapped}");
+            assert!(parse(&wrapped, &CANDIDATES, &sids(), Form::Strict).is_err(), "{wrapped}");
         }
-        let prose = format!("Here it is: {text}");
-        assert_eq!(parse(&prose, &CANDIDATES, &sids(), Form::Lenient), Err(Invalid::NotJson));
+        for (wrong, expected) in [
+            (format!("<think>{text}"), Invalid::NotJson),
+            ("I would take {the paper}.".into(), Invalid::NotJson),
+            (format!("Here: {}", &text[..text.len() - 9]), Invalid::Truncated),
+            ("{\"explanation\": \"x\"}".into(), Invalid::MissingField),
+            (text.replace("{\"", "{\"explanation\": \"y\", \""), Invalid::ExtraField),
+            (text.replace("<s_b_2>", "<s_b_3>"), Invalid::UnknownItem),
+        ] {
+            assert_eq!(parse(&wrong, &CANDIDATES, &sids(), Form::Lenient), Err(expected), "{wrong}");
+        }
     }
 
     #[test]

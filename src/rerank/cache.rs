@@ -1,63 +1,72 @@
 //! [`Cached`]: a teacher whose answers are kept on disk, so that none is bought twice.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::Duration;
 
-use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use serde_json::Value;
 
-use super::http::hex;
-use super::{Form, PromptStyle, Reply, Response, Teacher, TeacherRequest};
+use super::answers::Answers;
+use super::{Form, PromptStyle, Response, Teacher, TeacherRequest};
+use crate::console::interrupted;
 use crate::error::{Error, Result};
-use crate::files::write_atomic;
 
-/// A teacher with its answers in a directory, one file each, named by the SHA-256 of everything they depend on: the
-/// teacher's parameters, the prompt, the attempt. Where a server moved to does not matter. A kill loses no answer that
-/// had arrived; processes may share a directory. A teacher that reads no prompt is asked directly, its answers costing
+/// A teacher with its answers in [`Answers`]. A kill loses no answer that had arrived; processes may share a directory, and
+/// threads that ask the same wait for each other. A teacher that reads no prompt is asked directly, its answers costing
 /// nothing.
 pub struct Cached<T> {
     teacher: T,
-    directory: PathBuf,
+    answers: Answers,
     parameters: Value,
+    /// Questions that a thread is asking.
+    under_way: Mutex<BTreeSet<PathBuf>>,
+    ended: Condvar,
 }
 
 impl<T: Teacher> Cached<T> {
-    /// Keeps the answers of `teacher` in `directory`, which is made if absent.
-    ///
-    /// Errors: `Io`.
-    pub fn new(teacher: T, directory: &Path) -> Result<Self> {
-        std::fs::create_dir_all(directory).map_err(Error::io(directory))?;
+    /// Keeps the answers of `teacher` among `answers`.
+    pub fn new(teacher: T, answers: Answers) -> Self {
         let parameters = teacher.parameters();
-        Ok(Cached { teacher, directory: directory.into(), parameters })
+        Cached { teacher, answers, parameters, under_way: Mutex::default(), ended: Condvar::new() }
     }
 
-    fn path(&self, request: &TeacherRequest, attempt: u32) -> PathBuf {
-        let key = json!([self.parameters, request.messages, attempt]).to_string();
-        let name = hex(&Sha256::digest(key));
-        self.directory.join(&name[..2]).join(format!("{}.json", &name[2..]))
+    fn under_way(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        self.under_way.lock().unwrap_or_else(|e| e.into_inner())
     }
-}
 
-/// The answer in a file; `None` if there is none. A file that is no answer is as good as none: it is asked for again.
-fn read(path: &Path) -> Result<Option<Reply>> {
-    let text = match std::fs::read(path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Error::io(path)(e)),
-    };
-    match serde_json::from_slice::<Reply>(&text) {
-        Ok(reply) => Ok(Some(Reply { cached: true, ..reply })),
-        Err(e) => {
-            tracing::warn!("{}: damaged, asked for again: {e}", path.display());
-            Ok(None)
+    /// Of the requests numbered `open`, those that no other thread is asking; waits while there are none.
+    fn claim<'a>(&'a self, open: &[usize], paths: &'a [PathBuf]) -> Result<Claim<'a, T>> {
+        let mut under_way = self.under_way();
+        loop {
+            let free: Vec<usize> = open.iter().copied().filter(|&at| under_way.insert(paths[at].clone())).collect();
+            if !free.is_empty() {
+                return Ok(Claim { cached: self, numbers: free, paths });
+            }
+            if interrupted() {
+                return Err(Error::Interrupted { stage: "traces".into() });
+            }
+            let waited = self.ended.wait_timeout(under_way, Duration::from_millis(100));
+            under_way = waited.unwrap_or_else(|e| e.into_inner()).0;
         }
     }
 }
 
-fn keep(path: &Path, reply: &Reply) -> Result<()> {
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory).map_err(Error::io(directory))?;
+/// Requests that this thread is asking, until it is dropped.
+struct Claim<'a, T: Teacher> {
+    cached: &'a Cached<T>,
+    numbers: Vec<usize>,
+    paths: &'a [PathBuf],
+}
+
+impl<T: Teacher> Drop for Claim<'_, T> {
+    fn drop(&mut self) {
+        let mut under_way = self.cached.under_way();
+        for &at in &self.numbers {
+            under_way.remove(&self.paths[at]);
+        }
+        self.cached.ended.notify_all();
     }
-    write_atomic(path, json!(reply).to_string())
 }
 
 impl<T: Teacher> Teacher for Cached<T> {
@@ -85,6 +94,10 @@ impl<T: Teacher> Teacher for Cached<T> {
         self.teacher.batch()
     }
 
+    fn mask(&self, text: String) -> String {
+        self.teacher.mask(text)
+    }
+
     fn ask(&self, request: &TeacherRequest, attempt: u32) -> Result<Response> {
         let mut responses = self.ask_all(std::slice::from_ref(request), attempt)?;
         Ok(responses.pop().unwrap_or_else(|| Response::Unanswered("no response".into())))
@@ -94,27 +107,33 @@ impl<T: Teacher> Teacher for Cached<T> {
         if self.style() == PromptStyle::Unread {
             return self.teacher.ask_all(requests, attempt);
         }
-        let paths: Vec<PathBuf> = requests.iter().map(|request| self.path(request, attempt)).collect();
-        let mut replies: Vec<Option<Reply>> = paths.iter().map(|path| read(path)).collect::<Result<_>>()?;
-        let missing: Vec<usize> = (0..requests.len()).filter(|&at| replies[at].is_none()).collect();
-        let asked: Vec<TeacherRequest> = missing.iter().map(|&at| requests[at].clone()).collect();
-        let mut problems = vec![String::new(); requests.len()];
-        if !asked.is_empty() {
-            for (&at, response) in missing.iter().zip(self.teacher.ask_all(&asked, attempt)?) {
-                match response {
-                    Response::Answered(reply) => {
-                        keep(&paths[at], &reply)?;
-                        replies[at] = Some(reply);
-                    }
-                    Response::Unanswered(problem) => problems[at] = problem,
+        let path = |request: &TeacherRequest| self.answers.path(&self.parameters, &request.messages, attempt);
+        let paths: Vec<PathBuf> = requests.iter().map(path).collect();
+        let mut responses: Vec<Option<Response>> = vec![None; requests.len()];
+        loop {
+            let open: Vec<usize> = (0..requests.len()).filter(|&at| responses[at].is_none()).collect();
+            if open.is_empty() {
+                return Ok(responses.into_iter().flatten().collect());
+            }
+            let claim = self.claim(&open, &paths)?;
+            let mut missing = vec![];
+            for &at in &claim.numbers {
+                match self.answers.find(&paths[at])? {
+                    Some(reply) => responses[at] = Some(Response::Answered(reply)),
+                    None => missing.push(at),
                 }
             }
+            let asked: Vec<TeacherRequest> = missing.iter().map(|&at| requests[at].clone()).collect();
+            let came = if asked.is_empty() { vec![] } else { self.teacher.ask_all(&asked, attempt)? };
+            let mut came = came.into_iter();
+            for at in missing {
+                let response = came.next().unwrap_or_else(|| Response::Unanswered("no response".into()));
+                if let Response::Answered(reply) = &response {
+                    self.answers.keep(&paths[at], reply)?;
+                }
+                responses[at] = Some(response);
+            }
         }
-        let response = |(reply, problem): (Option<Reply>, String)| match reply {
-            Some(reply) => Response::Answered(reply),
-            None => Response::Unanswered(problem),
-        };
-        Ok(replies.into_iter().zip(problems).map(response).collect())
     }
 }
 
@@ -122,8 +141,10 @@ impl<T: Teacher> Teacher for Cached<T> {
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
+    use serde_json::json;
+
     use super::*;
-    use crate::rerank::Question;
+    use crate::rerank::{Question, Reply};
     use crate::text::Message;
 
     /// Answers with the words of the prompt and the number of the request; does not answer `?`.
@@ -160,11 +181,14 @@ mod tests {
             if words == "?" {
                 return Ok(Response::Unanswered("silent".into()));
             }
+            // long enough for another thread to ask the same
+            std::thread::sleep(Duration::from_millis(20));
             let text = format!("{words}{asked}");
             let tokens = Some(1);
             Ok(Response::Answered(Reply {
                 text,
                 truncated: true,
+                refused: false,
                 prompt_tokens: tokens,
                 completion_tokens: None,
                 cached: false,
@@ -190,6 +214,7 @@ mod tests {
                 (reply.text, reply.cached)
             }
             Response::Unanswered(problem) => (problem, false),
+            other => panic!("{other:?}"),
         };
         responses.into_iter().map(text).collect()
     }
@@ -197,30 +222,45 @@ mod tests {
     #[test]
     fn nothing_is_asked_twice() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Cached::new(echo(PromptStyle::Student, "m"), dir.path()).unwrap();
+        let first = Cached::new(echo(PromptStyle::Student, "m"), Answers::open(dir.path(), &[]).unwrap());
         let ask =
             |cached: &Cached<Echo>, words: &[&str], attempt| texts(cached.ask_all(&requests(words), attempt).unwrap());
         let own = |text: &str, cached| (text.to_owned(), cached);
         assert_eq!(ask(&first, &["a", "?"], 0), [own("a0", false), own("silent", false)]);
         // Another process: what was answered comes back in its place, the rest is asked for.
-        let second = Cached::new(echo(PromptStyle::Student, "m"), dir.path()).unwrap();
+        let second = Cached::new(echo(PromptStyle::Student, "m"), Answers::open(dir.path(), &[]).unwrap());
         assert_eq!(ask(&second, &["b", "a", "?"], 0), [own("b0", false), own("a0", true), own("silent", false)]);
         assert_eq!(ask(&second, &["a"], 1), [own("a2", false)], "another attempt is another answer");
-        let other = Cached::new(echo(PromptStyle::Student, "n"), dir.path()).unwrap();
+        let other = Cached::new(echo(PromptStyle::Student, "n"), Answers::open(dir.path(), &[]).unwrap());
         assert_eq!(ask(&other, &["a"], 0), [own("a0", false)], "another model is another teacher");
     }
 
     #[test]
     fn damaged_files_are_asked_for_again_and_unread_prompts_not_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let cached = Cached::new(echo(PromptStyle::Student, "m"), dir.path()).unwrap();
+        let cached = Cached::new(echo(PromptStyle::Student, "m"), Answers::open(dir.path(), &[]).unwrap());
         let request = &requests(&["a"])[0];
         cached.ask(request, 0).unwrap();
-        std::fs::write(cached.path(request, 0), "{").unwrap();
+        std::fs::write(cached.answers.path(&cached.parameters, &request.messages, 0), "{").unwrap();
         assert_eq!(texts(vec![cached.ask(request, 0).unwrap()]), [("a1".to_owned(), false)]);
         let empty = dir.path().join("empty");
-        let unread = Cached::new(echo(PromptStyle::Unread, "m"), &empty).unwrap();
+        let unread = Cached::new(echo(PromptStyle::Unread, "m"), Answers::open(&empty, &[]).unwrap());
         unread.ask(request, 0).unwrap();
         assert_eq!(std::fs::read_dir(empty).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_same_question_is_asked_once_whoever_asks() {
+        let dir = tempfile::tempdir().unwrap();
+        let cached = Cached::new(echo(PromptStyle::Student, "m"), Answers::open(dir.path(), &[]).unwrap());
+        let twice = texts(cached.ask_all(&requests(&["a", "a"]), 0).unwrap());
+        assert_eq!(twice, [("a0".to_owned(), false), ("a0".to_owned(), true)]);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| cached.ask_all(&requests(&["b", "c"]), 0).unwrap());
+            }
+        });
+        assert_eq!(cached.teacher.asked.load(Ordering::SeqCst), 3);
+        assert!(cached.under_way().is_empty());
     }
 }

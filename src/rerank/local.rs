@@ -96,6 +96,7 @@ impl<F> LocalTeacher<'_, F> {
         Ok(Reply {
             text,
             truncated: end.is_none(),
+            refused: false,
             prompt_tokens: Some(prompt.len() as u64),
             completion_tokens: Some(ids.len() as u64),
             cached: false,
@@ -141,7 +142,7 @@ mod tests {
             .iter()
             .map(|response| match response {
                 Response::Answered(reply) => (reply.text.as_str(), reply.truncated),
-                Response::Unanswered(problem) => panic!("{problem}"),
+                other => panic!("{other:?}"),
             })
             .collect();
         assert_eq!(replies, [("paper", true), ("paper", false)]);

@@ -16,27 +16,31 @@
 //! | `template_check` | [`check_student`]: whether a checkpoint's chat template will do, before anything is trained |
 //! | `teacher` | [`Teacher`]: how any of the following is asked |
 //! | `evidence`, `choice`, `scripted` | [`Scripted`]: reasons by rule from metadata; what speaks for a candidate, how much, and the marks a prompt shows |
-//! | `http`, `http_config`, `local` | [`HttpTeacher`], [`LocalTeacher`]: language models elsewhere and here |
-//! | `cache` | [`Cached`]: answers kept on disk |
+//! | `http`, `local` | [`HttpTeacher`], [`LocalTeacher`]: language models elsewhere and here |
+//! | `answers`, `cache` | [`Answers`], [`Cached`]: answers kept on disk |
+//! | `lenient`, `control` | the answer in what a chat model wrote; [`ControlTokens`]: what it must not hold |
+//! | `standing` | whether a teacher is there, and understands what it is asked |
 //! | `traces`, `sampling` | [`Trace`], [`sample_traces`]: rejection and targeted sampling, distillation |
 //!
 //! Statistics are learnt from training purchases only, and a [`Question`] holds no target: what a teacher says
 //! who is not shown the answer, the student can find from the same prompt.
 
 mod answer;
+mod answers;
 mod attributes;
 mod cache;
 mod candidates;
 mod choice;
+mod control;
 mod evidence;
 mod example;
 mod grammar;
 mod habits;
 mod http;
-mod http_config;
 mod import;
 mod knowledge;
 mod leaks;
+mod lenient;
 mod local;
 mod markov;
 mod prompt;
@@ -44,6 +48,7 @@ mod sampling;
 mod scripted;
 mod sids;
 mod slate;
+mod standing;
 mod student;
 mod teacher;
 mod template_check;
@@ -54,27 +59,28 @@ mod words;
 use std::path::Path;
 
 pub use answer::{Answer, AnswerReader, Form, Invalid, InvalidCounts, Rendered, parse, render};
+pub use answers::Answers;
 pub use attributes::Attributes;
 pub use cache::Cached;
 pub use candidates::{CatalogueGenerator, Contexts};
+pub use control::ControlTokens;
 pub use evidence::{EvidenceKind, Weights};
 pub use example::{Example, LossWeights, answer_weights};
 pub use grammar::AnswerGrammar;
 pub use habits::{Habits, Successor};
-pub use http::HttpTeacher;
-pub use http_config::HttpConfig;
+pub use http::{HttpConfig, HttpTeacher};
 pub use import::{ImportedSlates, import_slates};
 pub use knowledge::{Knowledge, KnowledgeConfig, Rule};
 pub use leaks::refuse_leaks;
 pub use local::{LocalPrompts, LocalTeacher};
 pub use markov::Markov;
 pub use prompt::{EntryOrder, PromptConfig, PromptOrder, Prompter};
-pub use sampling::sample_traces;
+pub use sampling::{Sampled, Unpaid, sample_traces, unpaid};
 pub use scripted::{Scripted, ScriptedConfig};
 pub use sids::{ItemSids, between_sids};
 pub use slate::{Question, Slate, SlateCounts, read_slates, write_slates};
 pub use student::{Decoding, Ranked, Student};
-pub use teacher::{PromptStyle, Reply, Response, Teacher, TeacherRequest};
+pub use teacher::{Problem, PromptStyle, Reply, Response, Teacher, TeacherRequest};
 pub use template_check::{check_prompt, check_student, check_vocabulary};
 pub use traces::{Sampling, Trace, TraceConfig, TraceCounts, read_traces, write_traces};
 

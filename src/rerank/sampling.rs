@@ -1,72 +1,177 @@
 //! Asking a teacher about every training slate, and keeping the answers that are right: rejection and targeted sampling. Or
 //! those that are valid: distillation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::scripted::target_first;
+use super::standing::Standing;
+use super::teacher::quote;
 use super::{
-    Answer, Invalid, PromptStyle, Prompter, Reply, Response, Sampling, Slate, Teacher, TeacherRequest, Trace,
-    TraceConfig, TraceCounts, parse,
+    Answer, Answers, ControlTokens, Invalid, Problem, PromptStyle, Prompter, Reply, Response, Sampling, Slate, Teacher,
+    TeacherRequest, Trace, TraceConfig, TraceCounts, parse,
 };
 use crate::console::{Progress, interrupted};
 use crate::error::{Error, Result};
+use crate::text::Message;
 
-/// What became of one request.
+/// What became of one answer.
 enum Verdict {
     Accepted(Answer),
     WrongFirst,
     Invalid(Invalid),
 }
 
+/// What became of one request.
+enum Outcome {
+    Judged(Reply, Verdict),
+    Unanswered,
+    NoCompletion,
+    Refused(Problem),
+}
+
+/// What [`sample_traces`] came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sampled {
+    /// The answers that are kept.
+    pub traces: Vec<Trace>,
+    /// What became of all slates and requests.
+    pub counts: TraceCounts,
+    /// The first answer that was not kept, and why; else the first refusal.
+    pub sample: Option<String>,
+}
+
 /// Asks `teacher` about every slate with a target until an answer is kept or the attempts are used up.
 ///
-/// All slates are tried once, those left a second time, and so on. Traces are in the order of the slates whatever the
-/// order of the responses.
+/// All slates are tried once, those left a second time, and so on; a slate whose prompt is refused is left out. Traces are in
+/// the order of the slates whatever the order of the responses. Reasons that hold one of `control` are invalid.
 /// Errors: what the teacher, the prompter or a slate that is out of range gives; `Teacher` after `max_unanswered` requests
-/// without response in a row; `Interrupted`.
+/// without response in a row, or if responses came and none was an answer; `Interrupted`.
 pub fn sample_traces(
     slates: &[Slate],
     prompter: &Prompter,
     teacher: &dyn Teacher,
+    control: &ControlTokens,
     config: &TraceConfig,
-) -> Result<(Vec<Trace>, TraceCounts)> {
+) -> Result<Sampled> {
     config.validate("traces")?;
     let mut counts = TraceCounts { slates: slates.len() as u64, ..TraceCounts::default() };
-    let mut left: Vec<usize> = (0..slates.len()).filter(|&at| slates[at].rank_pre().is_some()).collect();
+    let mut left = with_target(slates);
     counts.without_target = (slates.len() - left.len()) as u64;
     let asked = left.len();
     let mut accepted: BTreeMap<usize, Trace> = BTreeMap::new();
-    let silent = AtomicU32::new(0);
+    let mut refused: BTreeMap<usize, Problem> = BTreeMap::new();
+    let mut silent = BTreeSet::new();
+    let mut sample = None;
+    let standing = Standing::new(teacher, config.max_unanswered);
     for attempt in 0..config.max_attempts {
         if left.is_empty() {
             break;
         }
-        let round = Round { slates, prompter, teacher, config, attempt, silent: &silent };
-        for (at, response) in round.ask(&left)? {
+        let round = Round { slates, prompter, teacher, control, config, attempt, standing: &standing, silent: &silent };
+        let mut now_silent = vec![];
+        for (at, outcome) in round.ask(&left)? {
             counts.attempts += 1;
-            let Some((reply, verdict)) = response else {
-                counts.unanswered += 1;
-                continue;
+            let (reply, verdict) = match outcome {
+                Outcome::Judged(reply, verdict) => (reply, verdict),
+                Outcome::Refused(problem) => {
+                    refused.insert(at, problem);
+                    continue;
+                }
+                Outcome::Unanswered | Outcome::NoCompletion => {
+                    let kind = if matches!(outcome, Outcome::Unanswered) {
+                        &mut counts.unanswered
+                    } else {
+                        &mut counts.no_completion
+                    };
+                    *kind += 1;
+                    now_silent.push(at);
+                    continue;
+                }
             };
             counts.add_tokens(&reply, config);
-            match verdict {
-                Verdict::WrongFirst => counts.wrong_first += 1,
-                Verdict::Invalid(reason) => *counts.invalid.entry(reason).or_default() += 1,
+            let reason = match verdict {
                 Verdict::Accepted(answer) => {
                     let (user, teacher) = (slates[at].user, teacher.name().to_owned());
                     accepted.insert(at, Trace { slate: at as u32, user, answer, attempts: attempt + 1, teacher });
+                    continue;
                 }
-            }
+                Verdict::WrongFirst => {
+                    counts.wrong_first += 1;
+                    "does not put the next purchase first".to_owned()
+                }
+                Verdict::Invalid(reason) => {
+                    *counts.invalid.entry(reason).or_default() += 1;
+                    reason.to_string()
+                }
+            };
+            sample.get_or_insert_with(|| format!("{reason}: {}", quote(&reply.text)));
         }
-        left.retain(|at| !accepted.contains_key(at));
+        standing.round_ended()?;
+        silent.extend(now_silent);
+        left.retain(|at| !accepted.contains_key(at) && !refused.contains_key(at));
     }
+    counts.refused = refused.len() as u64;
     counts.accepted = accepted.len() as u64;
-    counts.unaccepted = left.len() as u64;
+    counts.unaccepted = (asked - accepted.len()) as u64;
     counts.acceptance_rate = accepted.len() as f64 / asked.max(1) as f64;
-    Ok((accepted.into_values().collect(), counts))
+    let sample = sample.or_else(|| refused.into_values().next().map(|problem| problem.problem));
+    Ok(Sampled { traces: accepted.into_values().collect(), counts, sample })
+}
+
+/// Questions of the first attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unpaid {
+    /// All of them; slates with the same prompt ask the same.
+    pub questions: usize,
+    /// Those without an answer.
+    pub unanswered: usize,
+}
+
+/// How many questions of the first attempt at `slates` have no answer yet, for a teacher of this style and parameters.
+///
+/// Errors: `Io`, and what the prompter gives.
+pub fn unpaid(
+    slates: &[Slate],
+    prompter: &Prompter,
+    (style, parameters): (PromptStyle, &serde_json::Value),
+    answers: &Answers,
+    sampling: Sampling,
+) -> Result<Unpaid> {
+    let mut questions = BTreeSet::new();
+    for at in with_target(slates) {
+        questions.insert(answers.path(parameters, &messages(&slates[at], prompter, style, sampling)?, 0));
+    }
+    let mut unanswered = 0;
+    for path in &questions {
+        unanswered += usize::from(answers.find(path)?.is_none());
+    }
+    Ok(Unpaid { questions: questions.len(), unanswered })
+}
+
+/// Numbers of the slates that hold their target.
+fn with_target(slates: &[Slate]) -> Vec<usize> {
+    (0..slates.len()).filter(|&at| slates[at].rank_pre().is_some()).collect()
+}
+
+/// Place of the target where the teacher gets to see it.
+fn shown(slate: &Slate, sampling: Sampling) -> Option<usize> {
+    match sampling {
+        Sampling::Rejection | Sampling::Distillation => None,
+        Sampling::Targeted => slate.rank_pre().map(|rank| rank - 1),
+    }
+}
+
+fn messages(slate: &Slate, prompter: &Prompter, style: PromptStyle, sampling: Sampling) -> Result<Vec<Message>> {
+    let question = slate.question(prompter.config.history_items);
+    match (style, shown(slate, sampling)) {
+        (PromptStyle::Unread, _) => Ok(Vec::new()),
+        (PromptStyle::Student, None) => prompter.student(&question),
+        (PromptStyle::Instructed, None) => prompter.rejection(&question),
+        (PromptStyle::Student | PromptStyle::Instructed, Some(target)) => prompter.targeted(&question, target),
+    }
 }
 
 /// One attempt at all slates that are left.
@@ -74,23 +179,25 @@ struct Round<'a> {
     slates: &'a [Slate],
     prompter: &'a Prompter<'a>,
     teacher: &'a dyn Teacher,
+    control: &'a ControlTokens,
     config: &'a TraceConfig,
     attempt: u32,
-    /// Requests in a row without response, over all threads and rounds.
-    silent: &'a AtomicU32,
+    standing: &'a Standing<'a>,
+    /// Slates that had no response in an earlier attempt.
+    silent: &'a BTreeSet<usize>,
 }
 
-/// Number of the slate, and what came back, if anything.
-type Judged = (usize, Option<(Reply, Verdict)>);
+/// Number of the slate, and what came back.
+type Came = (usize, Outcome);
 
 impl Round<'_> {
     /// Asks about the slates numbered `left`, several batches at a time; the result is in their order.
-    fn ask(&self, left: &[usize]) -> Result<Vec<Judged>> {
+    fn ask(&self, left: &[usize]) -> Result<Vec<Came>> {
         let batches: Vec<&[usize]> = left.chunks(self.teacher.batch().max(1)).collect();
         let threads = self.teacher.parallel().clamp(1, batches.len());
         let progress = Progress::new(&format!("try {}", self.attempt + 1), left.len() as u64, 0);
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let done: Mutex<Vec<(usize, Vec<Judged>)>> = Mutex::new(Vec::with_capacity(batches.len()));
+        let done: Mutex<Vec<(usize, Vec<Came>)>> = Mutex::new(Vec::with_capacity(batches.len()));
         let failed: Mutex<Option<Error>> = Mutex::new(None);
         let one = || -> ControlFlow<()> {
             let number = next.fetch_add(1, Ordering::SeqCst);
@@ -98,10 +205,10 @@ impl Round<'_> {
                 return ControlFlow::Break(());
             };
             match self.ask_batch(batch) {
-                Ok(judged) => {
-                    let right = judged.iter().filter(|j| matches!(j.1, Some((_, Verdict::Accepted(_))))).count();
+                Ok(came) => {
+                    let right = came.iter().filter(|c| matches!(c.1, Outcome::Judged(_, Verdict::Accepted(_)))).count();
                     progress.advance(batch.len() as u64, format!("{right} of the last {} right", batch.len()));
-                    lock(&done).push((number, judged));
+                    lock(&done).push((number, came));
                     ControlFlow::Continue(())
                 }
                 Err(error) => {
@@ -112,9 +219,11 @@ impl Round<'_> {
             }
         };
         std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| while one().is_continue() {});
+            for _ in 1..threads {
+                // with fewer threads it takes longer, that is all
+                let _ = std::thread::Builder::new().spawn_scoped(scope, || while one().is_continue() {});
             }
+            while one().is_continue() {}
         });
         if let Some(error) = failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
             return Err(error);
@@ -122,69 +231,72 @@ impl Round<'_> {
         let mut done = done.into_inner().unwrap_or_else(|e| e.into_inner());
         done.sort_by_key(|(number, _)| *number);
         progress.finish(format!("{} slates asked about", left.len()));
-        Ok(done.into_iter().flat_map(|(_, judged)| judged).collect())
+        Ok(done.into_iter().flat_map(|(_, came)| came).collect())
     }
 
-    fn ask_batch(&self, batch: &[usize]) -> Result<Vec<Judged>> {
+    fn ask_batch(&self, batch: &[usize]) -> Result<Vec<Came>> {
         if interrupted() {
             return Err(Error::Interrupted { stage: "traces".into() });
         }
         let requests: Vec<TeacherRequest> = batch.iter().map(|&at| self.request(at)).collect::<Result<_>>()?;
         let responses = self.teacher.ask_all(&requests, self.attempt)?;
-        let judged = batch.iter().zip(responses).map(|(&at, response)| match response {
+        batch.iter().zip(responses).map(|(&at, response)| Ok((at, self.outcome(at, response)?))).collect()
+    }
+
+    fn outcome(&self, at: usize, response: Response) -> Result<Outcome> {
+        let before = self.silent.contains(&at);
+        Ok(match response {
             Response::Answered(reply) => {
-                self.silent.store(0, Ordering::SeqCst);
+                self.standing.answered();
                 let verdict = self.judge(&self.slates[at], &reply);
-                Ok((at, Some((reply, verdict))))
+                Outcome::Judged(reply, verdict)
             }
             Response::Unanswered(problem) => {
-                let silent = self.silent.fetch_add(1, Ordering::SeqCst) + 1;
-                match silent >= self.config.max_unanswered {
-                    true => Err(Error::Teacher {
-                        endpoint: self.teacher.name().to_owned(),
-                        problem: format!("{silent} requests in a row without a response, the last: {problem}"),
-                        hint: Some(
-                            "see that the teacher is up, then rerun: cached answers are not asked for again".into(),
-                        ),
-                    }),
-                    false => Ok((at, None)),
-                }
+                self.standing.silent(&problem, before)?;
+                Outcome::Unanswered
             }
-        });
-        judged.collect()
+            Response::NoCompletion(problem) => {
+                self.standing.no_completion(&problem, before)?;
+                Outcome::NoCompletion
+            }
+            Response::Refused(problem) => {
+                self.standing.refused(&problem)?;
+                Outcome::Refused(problem)
+            }
+        })
     }
 
     fn request(&self, at: usize) -> Result<TeacherRequest<'_>> {
-        let slate = &self.slates[at];
-        let question = slate.question(self.prompter.config.history_items);
-        let shown = match self.config.sampling {
-            Sampling::Rejection | Sampling::Distillation => None,
-            Sampling::Targeted => slate.rank_pre().map(|rank| rank - 1),
-        };
-        let messages = match (self.teacher.style(), shown) {
-            (PromptStyle::Unread, _) => Vec::new(),
-            (PromptStyle::Student, None) => self.prompter.student(&question)?,
-            (PromptStyle::Instructed, None) => self.prompter.rejection(&question)?,
-            (PromptStyle::Student | PromptStyle::Instructed, Some(target)) => {
-                self.prompter.targeted(&question, target)?
-            }
-        };
-        Ok(TeacherRequest { slate: at as u64, question, shown, messages })
+        let (slate, sampling) = (&self.slates[at], self.config.sampling);
+        Ok(TeacherRequest {
+            slate: at as u64,
+            question: slate.question(self.prompter.config.history_items),
+            shown: shown(slate, sampling),
+            messages: messages(slate, self.prompter, self.teacher.style(), sampling)?,
+        })
     }
 
     fn judge(&self, slate: &Slate, reply: &Reply) -> Verdict {
-        if reply.truncated {
-            return Verdict::Invalid(Invalid::Truncated);
+        if reply.refused || reply.truncated {
+            return Verdict::Invalid(if reply.refused { Invalid::Refused } else { Invalid::Truncated });
         }
         let target = slate.rank_pre().map(|rank| rank - 1);
-        match parse(&reply.text, &slate.candidates, self.prompter.sids, self.teacher.form()) {
-            Err(reason) => Verdict::Invalid(reason),
-            Ok(answer) if self.config.sampling == Sampling::Distillation => Verdict::Accepted(answer),
-            Ok(answer) if answer.ranking.first().copied() != target => Verdict::WrongFirst,
-            Ok(answer) if self.config.sampling == Sampling::Targeted => {
+        let mut answer = match parse(&reply.text, &slate.candidates, self.prompter.sids, self.teacher.form()) {
+            Err(reason) => return Verdict::Invalid(reason),
+            Ok(answer) => answer,
+        };
+        if self.control.find(&answer.explanation, self.prompter.sids).is_some() {
+            return Verdict::Invalid(Invalid::ControlToken);
+        }
+        // an escape may have hidden a secret until now
+        answer.explanation = self.teacher.mask(answer.explanation);
+        match self.config.sampling {
+            Sampling::Distillation => Verdict::Accepted(answer),
+            _ if answer.ranking.first().copied() != target => Verdict::WrongFirst,
+            Sampling::Targeted => {
                 Verdict::Accepted(Answer { ranking: target_first(answer.ranking[0], slate.candidates.len()), ..answer })
             }
-            Ok(answer) => Verdict::Accepted(answer),
+            Sampling::Rejection => Verdict::Accepted(answer),
         }
     }
 }
@@ -205,6 +317,16 @@ mod tests {
         Slate { user, history: vec![2, 0], candidates: vec![3, 2, 4], target: Some(target) }
     }
 
+    fn sample(
+        slates: &[Slate],
+        prompter: &Prompter,
+        teacher: &dyn Teacher,
+        config: &TraceConfig,
+    ) -> Result<(Vec<Trace>, TraceCounts)> {
+        let found = sample_traces(slates, prompter, teacher, &ControlTokens::default(), config)?;
+        Ok((found.traces, found.counts))
+    }
+
     fn rejection() -> TraceConfig {
         TraceConfig { prompt_price: 2.0, completion_price: 10.0, ..TraceConfig::default() }
     }
@@ -218,14 +340,14 @@ mod tests {
             Scripted::new(config, corner.prompter(PromptConfig::default())).unwrap()
         };
         let slates: Vec<Slate> = (0..200).map(|user| slate(user, [2, 3, 4, 0][user as usize % 4])).collect();
-        let (traces, counts) = sample_traces(&slates, &prompter, &scripted(0.0), &rejection()).unwrap();
+        let (traces, counts) = sample(&slates, &prompter, &scripted(0.0), &rejection()).unwrap();
         // Ink of the customer's brand always comes first; nobody is asked about targets outside the slate.
         assert_eq!((counts.slates, counts.without_target, counts.accepted, counts.unaccepted), (200, 50, 50, 100));
         assert_eq!((counts.attempts, counts.wrong_first), (50 + 100 * 8, 800));
         assert!((counts.acceptance_rate - 1.0 / 3.0).abs() < 1e-12);
         assert!(traces.iter().all(|trace| trace.slate % 4 == 0 && trace.user == trace.slate && trace.attempts == 1));
 
-        let (noisy, counts) = sample_traces(&slates, &prompter, &scripted(1.0), &rejection()).unwrap();
+        let (noisy, counts) = sample(&slates, &prompter, &scripted(1.0), &rejection()).unwrap();
         assert!(counts.accepted > 50 && counts.accepted < 150, "{counts:?}");
         assert!(noisy.windows(2).all(|pair| pair[0].slate < pair[1].slate), "in the order of the slates");
         assert!(noisy.iter().any(|trace| trace.attempts > 1));
@@ -233,13 +355,13 @@ mod tests {
             let slate = &slates[trace.slate as usize];
             assert_eq!(slate.candidates[trace.answer.ranking[0]], slate.target.unwrap());
         }
-        assert_eq!(sample_traces(&slates, &prompter, &scripted(1.0), &rejection()).unwrap().0, noisy);
+        assert_eq!(sample(&slates, &prompter, &scripted(1.0), &rejection()).unwrap().0, noisy);
 
         let targeted = TraceConfig { sampling: Sampling::Targeted, ..TraceConfig::default() };
-        let (traces, counts) = sample_traces(&slates, &prompter, &scripted(1.0), &targeted).unwrap();
+        let (traces, counts) = sample(&slates, &prompter, &scripted(1.0), &targeted).unwrap();
         assert_eq!((counts.accepted, counts.attempts), (150, 150));
         let distillation = TraceConfig { sampling: Sampling::Distillation, ..TraceConfig::default() };
-        let (all, counts) = sample_traces(&slates, &prompter, &scripted(0.0), &distillation).unwrap();
+        let (all, counts) = sample(&slates, &prompter, &scripted(0.0), &distillation).unwrap();
         assert_eq!((counts.accepted, counts.attempts, counts.wrong_first), (150, 150, 0));
         assert!(all.iter().all(|trace| trace.answer.ranking[0] == 1), "whatever the target is");
         assert_eq!(
@@ -273,8 +395,8 @@ mod tests {
         let run = |responses| {
             let (config, received) = serve(responses);
             let config = HttpConfig { parallel: 1, ..config };
-            let teacher = Cached::new(HttpTeacher::new(config).unwrap(), dir.path()).unwrap();
-            let (traces, counts) = sample_traces(&slates, &prompter, &teacher, &rejection()).unwrap();
+            let teacher = Cached::new(HttpTeacher::new(config).unwrap(), Answers::open(dir.path(), &[]).unwrap());
+            let (traces, counts) = sample(&slates, &prompter, &teacher, &rejection()).unwrap();
             (traces, counts, received.try_iter().count())
         };
         let (traces, counts, requests) = run(sayings(&corner).map(|saying| saying.0).into());
@@ -305,16 +427,107 @@ mod tests {
             HttpTeacher::new(HttpConfig { timeout: 0.2, retries: 0, parallel: 1, ..config }).unwrap()
         };
         let config = TraceConfig { max_unanswered: 2, ..TraceConfig::default() };
-        let (traces, counts) = sample_traces(&[slate(5, 2)], &prompter, &teacher(vec![None, right]), &config).unwrap();
+        let (traces, counts) = sample(&[slate(5, 2)], &prompter, &teacher(vec![None, right]), &config).unwrap();
         assert_eq!((traces.len(), traces[0].attempts, counts.unanswered), (1, 2, 1));
-        let stopped =
-            sample_traces(&[slate(5, 2)], &prompter, &teacher(vec![None, None]), &config).unwrap_err().to_string();
+        let stopped = sample(&[slate(5, 2)], &prompter, &teacher(vec![None, None]), &config).unwrap_err().to_string();
         let expected =
             "teacher: m: 2 requests in a row without a response, the last: no answer within 0.2 s\n  hint: see";
         assert!(stopped.starts_with(expected), "{stopped}");
         let refused = teacher(vec![Some((403, "no".into()))]);
-        assert!(
-            sample_traces(&[slate(5, 2)], &prompter, &refused, &config).unwrap_err().to_string().contains("status 403")
-        );
+        assert!(sample(&[slate(5, 2)], &prompter, &refused, &config).unwrap_err().to_string().contains("status 403"));
+    }
+
+    /// Slates of four customers, whose targets all stand where the right answer has them.
+    fn slates() -> Vec<Slate> {
+        (0..4).map(|user| Slate { history: vec![2; 1 + user as usize], ..slate(user, 2) }).collect()
+    }
+
+    fn plain(responses: Vec<Option<(u16, String)>>) -> HttpTeacher {
+        let (config, _) = serve(responses);
+        HttpTeacher::new(HttpConfig { retries: 0, parallel: 1, ..config }).unwrap()
+    }
+
+    #[test]
+    fn refused_prompts_are_left_out_and_everything_else_goes_on() {
+        let corner = Corner::new();
+        let prompter = corner.prompter(PromptConfig::default());
+        let right = || sayings(&corner)[5].0.clone();
+        let filter = || Some((400, "{\"error\": {\"code\": \"content_filter\"}}".into()));
+        let one = TraceConfig { max_attempts: 3, ..TraceConfig::default() };
+        let teacher = plain(vec![filter(), right(), Some((413, "<html>".into())), right()]);
+        let found = sample_traces(&slates(), &prompter, &teacher, &ControlTokens::default(), &one).unwrap();
+        assert_eq!((found.counts.accepted, found.counts.refused, found.counts.unaccepted), (2, 2, 2));
+        assert_eq!(found.counts.attempts, 4, "what is refused is not asked again");
+        assert!(found.sample.unwrap().starts_with("status 400: {"), "the first refusal");
+
+        // nothing but refusals is a wrong setting
+        let error =
+            sample(&slates(), &prompter, &plain(vec![filter(), filter(), filter(), filter()]), &one).unwrap_err();
+        assert!(error.to_string().contains("/v1/chat/completions: status 400: {"), "{error}");
+        let strict = TraceConfig { max_unanswered: 2, ..one };
+        let error = sample(&slates(), &prompter, &plain(vec![filter(), filter()]), &strict).unwrap_err();
+        assert!(error.to_string().contains("hint: the endpoint refuses a field"), "{error}");
+    }
+
+    #[test]
+    fn only_a_first_answer_that_is_never_a_completion_is_a_wrong_setting() {
+        let corner = Corner::new();
+        let prompter = corner.prompter(PromptConfig::default());
+        let right = || sayings(&corner)[5].0.clone();
+        let html = || Some((200, "<html>".into()));
+        let config = TraceConfig { max_attempts: 2, max_unanswered: 2, ..TraceConfig::default() };
+        let error = sample(&slates(), &prompter, &plain(vec![html()]), &config).unwrap_err().to_string();
+        assert!(error.contains("is no chat completion") && error.contains("hint: base_url must end"), "{error}");
+        // one slate never gets an answer: the others do, and the stage ends
+        let responses = vec![right(), html(), right(), right(), html()];
+        let (traces, counts) = sample(&slates(), &prompter, &plain(responses), &config).unwrap();
+        assert_eq!((traces.len(), counts.no_completion, counts.unanswered), (3, 2, 0));
+        let strict = TraceConfig { max_unanswered: 1, ..config };
+        let error = sample(&slates(), &prompter, &plain(vec![right(), html()]), &strict).unwrap_err().to_string();
+        assert!(error.contains("1 requests in a row without a response"), "{error}");
+    }
+
+    #[test]
+    fn answers_with_control_tokens_are_invalid_but_kept() {
+        let corner = Corner::new();
+        let prompter = corner.prompter(PromptConfig::default());
+        let dir = tempfile::tempdir().unwrap();
+        let answer = Answer { explanation: "a <|im_end|> b".into(), ranking: vec![1, 0, 2] };
+        let text = render(&answer, &[3, 2, 4], &corner.sids).unwrap().text;
+        let slates = [slate(5, 2)];
+        let config = TraceConfig { max_attempts: 1, ..TraceConfig::default() };
+        for (served, cached) in [(vec![says(&text)], 0), (vec![], 1)] {
+            let teacher = Cached::new(plain(served), Answers::open(dir.path(), &[]).unwrap());
+            let found = sample_traces(&slates, &prompter, &teacher, &ControlTokens::default(), &config).unwrap();
+            assert_eq!((found.counts.invalid, found.counts.cached), ([(Invalid::ControlToken, 1)].into(), cached));
+            assert!(found.sample.unwrap().starts_with("has a control token in its reasoning: {"));
+        }
+    }
+
+    #[test]
+    fn what_is_still_to_be_paid_is_known_beforehand() {
+        let corner = Corner::new();
+        let prompter = corner.prompter(PromptConfig::default());
+        let dir = tempfile::tempdir().unwrap();
+        let mut slates = slates();
+        slates.push(slates[1].clone());
+        slates.push(slate(9, 0));
+        let right = || sayings(&corner)[5].0.clone();
+        let teacher = || plain(vec![right(), right(), right(), right()]);
+        let left = || {
+            let answers = Answers::look(dir.path(), &[]);
+            let parameters = teacher().parameters();
+            unpaid(&slates, &prompter, (PromptStyle::Instructed, &parameters), &answers, Sampling::Rejection).unwrap()
+        };
+        assert_eq!(left(), Unpaid { questions: 4, unanswered: 4 });
+        let ask = |slates: &[Slate]| {
+            let cached = Cached::new(teacher(), Answers::open(dir.path(), &[]).unwrap());
+            sample(slates, &prompter, &cached, &TraceConfig::default()).unwrap().1
+        };
+        ask(&slates[..1]);
+        assert_eq!(left(), Unpaid { questions: 4, unanswered: 3 });
+        let counts = ask(&slates);
+        assert_eq!((counts.attempts, counts.cached), (5, 2));
+        assert_eq!(left().unanswered, 0);
     }
 }

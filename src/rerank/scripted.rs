@@ -296,6 +296,7 @@ impl Teacher for Scripted<'_> {
         Ok(Response::Answered(Reply {
             text,
             truncated: false,
+            refused: false,
             prompt_tokens: Some(0),
             completion_tokens: Some(0),
             cached: false,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Form, Question};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::text::Message;
 
 /// One question to a teacher.
@@ -28,6 +28,9 @@ pub struct Reply {
     pub text: String,
     /// Whether it was cut off at the limit of tokens.
     pub truncated: bool,
+    /// Whether the teacher refused to answer, or a filter took the answer away.
+    #[serde(default)]
+    pub refused: bool,
     /// Tokens of the prompt, where the teacher counts them.
     pub prompt_tokens: Option<u64>,
     /// Tokens written, where the teacher counts them.
@@ -37,6 +40,23 @@ pub struct Reply {
     pub cached: bool,
 }
 
+/// What a server said or did instead of answering.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Its address.
+    pub endpoint: String,
+    /// What happened, without secrets.
+    pub problem: String,
+    /// The remedy, should it always happen.
+    pub hint: Option<String>,
+}
+
+impl From<Problem> for Error {
+    fn from(Problem { endpoint, problem, hint }: Problem) -> Error {
+        Error::Teacher { endpoint, problem, hint }
+    }
+}
+
 /// What became of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Response {
@@ -44,6 +64,24 @@ pub enum Response {
     Answered(Reply),
     /// None came in spite of retries: a timeout, an overloaded server. Counted, and asked again in the next attempt.
     Unanswered(String),
+    /// What came back, in spite of retries, was no completion. As [`Response::Unanswered`], and a wrong setting if there
+    /// never is a completion.
+    NoCompletion(Problem),
+    /// This prompt is refused and always will be: too long, filtered. Counted, and not asked again; a wrong setting if
+    /// there never is a completion.
+    Refused(Problem),
+}
+
+/// Characters that a message quotes.
+const QUOTED: usize = 300;
+
+/// The beginning of a text on one line, as messages quote it.
+pub(super) fn quote(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ").replace(char::is_control, "\u{fffd}");
+    match line.char_indices().nth(QUOTED) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
 }
 
 /// The prompt that a teacher wants.
@@ -78,6 +116,11 @@ pub trait Teacher: Sync {
     /// Requests that a call of [`Teacher::ask_all`] answers best together.
     fn batch(&self) -> usize {
         1
+    }
+
+    /// A text of its answers without secrets that were sent to it.
+    fn mask(&self, text: String) -> String {
+        text
     }
 
     /// Answers one request; another attempt at the same request may give another answer.
@@ -119,6 +162,10 @@ where
 
     fn batch(&self) -> usize {
         (**self).batch()
+    }
+
+    fn mask(&self, text: String) -> String {
+        (**self).mask(text)
     }
 
     fn ask(&self, request: &TeacherRequest, attempt: u32) -> Result<Response> {

@@ -110,6 +110,12 @@ pub struct TraceCounts {
     pub invalid: InvalidCounts,
     /// Requests without any response.
     pub unanswered: u64,
+    /// Requests whose responses were no completion.
+    #[serde(default)]
+    pub no_completion: u64,
+    /// Slates whose prompt the teacher's server refuses: too long, filtered.
+    #[serde(default)]
+    pub refused: u64,
     /// Responses from the cache.
     pub cached: u64,
     /// Responses whose tokens the teacher did not count.
@@ -129,8 +135,8 @@ impl TraceCounts {
     pub(super) fn add_tokens(&mut self, reply: &Reply, config: &TraceConfig) {
         let (prompt, completion) = (reply.prompt_tokens.unwrap_or(0), reply.completion_tokens.unwrap_or(0));
         let cost = (prompt as f64 * config.prompt_price + completion as f64 * config.completion_price) / 1e6;
-        self.prompt_tokens += prompt;
-        self.completion_tokens += completion;
+        self.prompt_tokens = self.prompt_tokens.saturating_add(prompt);
+        self.completion_tokens = self.completion_tokens.saturating_add(completion);
         self.uncounted += u64::from(reply.prompt_tokens.is_none() || reply.completion_tokens.is_none());
         self.cached += u64::from(reply.cached);
         self.cost += cost;

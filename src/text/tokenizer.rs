@@ -228,6 +228,17 @@ impl Tokenizer {
         self.special.iter().copied()
     }
 
+    /// Spellings that are read as one token wherever they stand in a text, as far as they are no ordinary text: special
+    /// tokens, and added ones in angle brackets such as `<think>` and the codes of semantic ids.
+    pub fn control_spellings(&self) -> Vec<String> {
+        let tokens = self.inner.get_added_tokens_decoder().into_values();
+        let brackets = |text: &str| text.starts_with('<') && text.ends_with('>');
+        let control = tokens.filter(|token| token.special || brackets(&token.content)).map(|token| token.content);
+        let mut spellings: Vec<String> = control.filter(|text| !text.trim().is_empty()).collect();
+        spellings.sort();
+        spellings
+    }
+
     /// Ids that end a generated answer: what the chat template ends one with, and those of `tokenizer_config.json`,
     /// `generation_config.json` and `config.json`, each once. Without any of these `<|im_end|>`, else `<|endoftext|>`;
     /// empty only if the tokenizer has none of them.

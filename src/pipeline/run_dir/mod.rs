@@ -29,7 +29,7 @@ pub struct RunDir {
     root: PathBuf,
     /// Results whose checksums were right: folders of stages with their keys.
     intact: Arc<Mutex<BTreeSet<(Stage, String)>>>,
-    _lock: Arc<Lock>,
+    _lock: Option<Arc<Lock>>,
 }
 
 impl RunDir {
@@ -57,7 +57,25 @@ impl RunDir {
         for kept in kept::list(root)? {
             files::sweep(&kept.path)?;
         }
-        Ok(RunDir { root: root.into(), intact: Default::default(), _lock: Arc::new(lock) })
+        Ok(RunDir { root: root.into(), intact: Default::default(), _lock: Some(Arc::new(lock)) })
+    }
+
+    /// The directory as it is, to be looked at: nothing is made and nothing is locked.
+    pub(super) fn at(root: &Path) -> RunDir {
+        RunDir { root: root.into(), intact: Default::default(), _lock: None }
+    }
+
+    /// Whether the result of a stage is there and made from this configuration.
+    ///
+    /// Errors: as [`RunDir::make`], other than for a missing input.
+    pub(super) fn is_made(&self, stage: Stage, config: &RunConfig) -> Result<bool> {
+        let manifest = |stage: Stage| own_manifest(&self.stage(stage), stage).map(|found| found.filter(|m| m.finished));
+        for &input in stage.inputs() {
+            if manifest(input)?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(manifest(stage)?.is_some_and(|found| self.key(stage, config).is_ok_and(|key| key == found.key)))
     }
 
     /// The run's own directory.
@@ -116,7 +134,7 @@ impl RunDir {
         let manifest = Manifest {
             stage,
             key,
-            config: key::part(config, stage)?,
+            config: key::part(&config.masked(), stage)?,
             seed: config.seed,
             device: device.into(),
             finished: false,

@@ -115,7 +115,7 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
         seed: config.seed,
         device: device.to_string(),
         versions: BTreeMap::new(),
-        config: serde_json::to_value(config).expect("invariant: a configuration serialises"),
+        config: serde_json::to_value(config.masked()).expect("invariant: a configuration serialises"),
     });
     for stage in [Stage::Sid, Stage::Base, Stage::Midtrain, Stage::Slates, Stage::Traces, Stage::Sft, Stage::Dapo] {
         report.section(stage.name(), &results(run, stage)?)?;

@@ -17,6 +17,7 @@ pub use midtrain::MidtrainConfig;
 pub use sft::SftConfig;
 pub use sid::{Embedding, LastLevelChoice, SidConfig};
 pub use slates::{SlateSource, SlatesConfig};
+pub(super) use traces::to_be_paid;
 pub use traces::{LocalConfig, TeacherChoice, TracesConfig};
 
 use super::{RunConfig, RunDir, Stage};

@@ -1,5 +1,9 @@
 //! `traces`: a teacher reasons about the slates to learn from; answers that put the target first are kept, or all valid ones.
 
+mod config;
+mod unpaid;
+
+use super::super::key::outside_hash;
 use super::super::{RunConfig, RunDir, Stage};
 use super::setting::Setting;
 use super::{slates, write_results};
@@ -9,95 +13,18 @@ use crate::eval::Metric;
 use crate::generate::{Free, RolloutConfig, SamplerConfig, rollout};
 use crate::model;
 use crate::rerank::{
-    Answer, Cached, HttpConfig, HttpTeacher, LocalPrompts, LocalTeacher, PromptStyle, Scripted, ScriptedConfig, Slate,
-    Teacher, Trace, TraceConfig, TraceCounts, Weights, check_prompt, check_vocabulary, read_traces, sample_traces,
+    Answer, Answers, Cached, ControlTokens, HttpTeacher, LocalPrompts, LocalTeacher, PromptStyle, Sampled, Scripted,
+    Slate, Teacher, Trace, TraceCounts, Weights, check_prompt, check_vocabulary, read_traces, sample_traces,
     write_traces,
 };
 use crate::text::{ChatTemplate, Tokenizer};
 use gr2_kernels::{Device, Dtype};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
-/// Who reasons.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TeacherChoice {
-    /// The built-in script, from metadata and training purchases.
-    Scripted,
-    /// An OpenAI-compatible endpoint.
-    Http,
-    /// A checkpoint on this engine.
-    Local,
-}
-
-/// A checkpoint as teacher.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LocalConfig {
-    /// Checkpoint directory.
-    pub path: PathBuf,
-    /// Sampling temperature.
-    pub temperature: f32,
-    /// Tokens of an answer at most.
-    pub max_new_tokens: usize,
-    /// Slates answered together.
-    pub batch: usize,
-}
-
-impl Default for LocalConfig {
-    fn default() -> Self {
-        LocalConfig { path: PathBuf::new(), temperature: 0.7, max_new_tokens: 1024, batch: 16 }
-    }
-}
-
-/// Settings of the traces.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TracesConfig {
-    /// Who reasons.
-    pub teacher: TeacherChoice,
-    /// How answers are sampled and kept.
-    pub sampling: TraceConfig,
-    /// The built-in script.
-    pub scripted: ScriptedConfig,
-    /// Fits the script's weights to the training slates, each half of the customers by the other half.
-    pub fit: bool,
-    /// The endpoint.
-    pub http: HttpConfig,
-    /// The checkpoint.
-    pub local: LocalConfig,
-}
-
-impl Default for TracesConfig {
-    fn default() -> Self {
-        TracesConfig {
-            teacher: TeacherChoice::Scripted,
-            sampling: TraceConfig::default(),
-            scripted: ScriptedConfig::default(),
-            fit: false,
-            http: HttpConfig::default(),
-            local: LocalConfig::default(),
-        }
-    }
-}
-
-impl TracesConfig {
-    /// Errors: `Config` naming the first field out of range.
-    pub fn validate(&self) -> Result<()> {
-        self.sampling.validate("traces.sampling")?;
-        match self.teacher {
-            TeacherChoice::Scripted => self.scripted.validate("traces.scripted"),
-            TeacherChoice::Http => self.http.validate("traces.http"),
-            TeacherChoice::Local if self.local.path.as_os_str().is_empty() => Err(Error::Config {
-                field: "traces.local.path".into(),
-                problem: "is not set".into(),
-                hint: Some("the directory of a checkpoint".into()),
-            }),
-            TeacherChoice::Local => Ok(()),
-        }
-    }
-}
+pub use config::{LocalConfig, TeacherChoice, TracesConfig};
+pub(in crate::pipeline) use unpaid::to_be_paid;
 
 pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &Device) -> Result<()> {
     let traces = &config.traces;
@@ -105,10 +32,12 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
     let slates = slates::read(run, &setting.dataset)?;
     let lessons = slates.lessons();
     let prompter = setting.prompter();
-    let cache = directory.join("answers");
-    let ask = |teacher: &dyn Teacher| sample_traces(lessons, &prompter, teacher, &traces.sampling);
+    let control = ControlTokens::of(&Tokenizer::load(run.stage(Stage::Midtrain).join("checkpoint"))?);
+    let ask = |teacher: &dyn Teacher| sample_traces(lessons, &prompter, teacher, &control, &traces.sampling);
+    let cache = traces.answers(run.root());
+    let answers = || Answers::open(&cache, &older_answers(run.root(), &cache));
     let mut script = None;
-    let (found, counts) = match traces.teacher {
+    let found = match traces.teacher {
         TeacherChoice::Scripted => {
             let mut teacher = Scripted::new(traces.scripted.clone(), prompter.clone())?;
             if traces.fit {
@@ -118,7 +47,7 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
             script = Some(script_quality(&teacher, [&slates.train, &slates.validation], config.prompt.history_items));
             ask(&teacher)?
         }
-        TeacherChoice::Http => ask(&Cached::new(HttpTeacher::new(traces.http.clone())?, &cache)?)?,
+        TeacherChoice::Http => ask(&Cached::new(HttpTeacher::new(traces.http.clone())?, answers()?))?,
         TeacherChoice::Local => {
             let local = &traces.local;
             let model = model::load(&local.path, device)?;
@@ -145,7 +74,7 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
             };
             let teacher = LocalTeacher {
                 name: local.path.display().to_string(),
-                parameters: json!({ "path": local.path, "temperature": local.temperature, "seed": config.seed }),
+                parameters: local.parameters(&outside_hash(config, Stage::Traces)?, config.seed),
                 tokenizer: &tokenizer,
                 template: &template,
                 thinking: false,
@@ -153,9 +82,19 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
                 batch: local.batch,
                 generate,
             };
-            ask(&Cached::new(teacher, &cache)?)?
+            ask(&Cached::new(teacher, answers()?))?
         }
     };
+    tell(&found);
+    if found.traces.is_empty() {
+        return Err(none_right(&found, (traces.teacher != TeacherChoice::Scripted).then_some(&*cache)));
+    }
+    write_traces(&directory.join("traces.jsonl"), &found.traces)?;
+    write_results(directory, &Results { counts: found.counts, script })
+}
+
+fn tell(found: &Sampled) {
+    let counts = &found.counts;
     say!(
         "traces: {} of {} slates accepted after {} requests ({:.1} %)",
         counts.accepted,
@@ -163,15 +102,49 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
         counts.attempts,
         counts.acceptance_rate * 100.0
     );
-    if found.is_empty() {
-        return Err(Error::Run {
-            stage: "traces".into(),
-            problem: format!("none of {} answers was right: {}", counts.attempts, json!(counts.invalid)),
-            hint: Some("raise traces.sampling.max_attempts, or look at the teacher's answers".into()),
-        });
+    let unusual = [
+        (counts.refused, "slates left out, their prompts are refused"),
+        (counts.unanswered, "requests without a response"),
+        (counts.no_completion, "requests whose responses were no completion"),
+        (counts.invalid.values().sum(), "answers that were none"),
+    ];
+    for (count, what) in unusual.into_iter().filter(|(count, _)| *count > 0) {
+        say!("traces: {count} {what}");
     }
-    write_traces(&directory.join("traces.jsonl"), &found)?;
-    write_results(directory, &Results { counts, script })
+}
+
+/// The error of a teacher who gave no answer to keep; `cache` is where its answers are.
+fn none_right(found: &Sampled, cache: Option<&Path>) -> Error {
+    let counts = &found.counts;
+    let sample = found.sample.as_ref().map(|sample| format!("; the first {sample}")).unwrap_or_default();
+    let others =
+        format!("{} refused, {} without a completion", counts.refused, counts.unanswered + counts.no_completion);
+    let place = cache.map(|cache| format!(": they are kept in {}", cache.display())).unwrap_or_default();
+    Error::Run {
+        stage: "traces".into(),
+        problem: format!("none of {} answers was right: {}, {others}{sample}", counts.attempts, json!(counts.invalid)),
+        hint: Some(format!("raise traces.sampling.max_attempts, or look at the teacher's answers{place}")),
+    }
+}
+
+/// Directories in which earlier versions kept answers, inside the stage's folders: the current one and those set aside.
+fn older_answers(root: &Path, cache: &Path) -> Vec<PathBuf> {
+    let folders = |directory: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
+    };
+    let named = |path: &Path, part: &str| path.file_name().is_some_and(|name| name.to_string_lossy().contains(part));
+    let mut found = vec![];
+    let first = folders(root);
+    for folder in first.iter().cloned().chain(first.iter().flat_map(|folder| folders(folder))) {
+        let answers = folder.join("answers");
+        let (is_of_traces, is_dir) = (named(&folder, Stage::Traces.name()), answers.is_dir());
+        if is_of_traces && is_dir && answers != cache {
+            found.push(answers);
+        }
+    }
+    found.sort();
+    found
 }
 
 /// What is reported of this stage.
