@@ -116,11 +116,21 @@ pub fn load(directory: &Path, gpu: &Gpu) -> usize {
     }
     let key = Key::of(gpu);
     let Some(saved) = read(&directory.join(key.file()), &key) else { return 0 };
-    let choices: Vec<(Tunable, String)> =
-        saved.products.into_iter().filter_map(|product| Some((product.tunable()?, product.way))).collect();
+    let choices = choices_of(saved);
     let count = choices.len();
     use_choices(gpu, choices);
     count
+}
+
+/// The choices in the text of a file, whatever its key; products that this version does not know are left out.
+///
+/// Errors: what serde_json finds wrong.
+pub fn parse(text: &[u8]) -> serde_json::Result<Vec<(Tunable, String)>> {
+    serde_json::from_slice(text).map(choices_of)
+}
+
+fn choices_of(saved: Saved) -> Vec<(Tunable, String)> {
+    saved.products.into_iter().filter_map(|product| Some((product.tunable()?, product.way))).collect()
 }
 
 fn read(path: &Path, key: &Key) -> Option<Saved> {

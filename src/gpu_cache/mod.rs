@@ -4,7 +4,7 @@
 mod choices;
 mod pipelines;
 
-pub use choices::{load as load_choices, save as save_choices};
+pub use choices::{load as load_choices, parse as parse_choices, save as save_choices};
 pub use pipelines::keep as keep_pipelines;
 
 use etcetera::BaseStrategy;
