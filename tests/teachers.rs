@@ -62,7 +62,7 @@ fn copy(from: &Path, to: &Path) {
 fn command(stage: &str, root: &Path, settings: &[&str], more: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gr2"));
     command.arg(stage).arg(root.join("run.toml")).arg("--out").arg(root.join("out")).args(["--device", "cpu"]);
-    settings.iter().for_each(|setting| drop(command.args(["--set", setting])));
+    command.args(settings.iter().flat_map(|setting| ["--set", setting]));
     command.args(more);
     command
 }

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use clap::Parser;
 use gr2_kernels::profile;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 /// Stack of every thread in bytes: that of a main thread.
@@ -31,6 +32,9 @@ pub fn main() -> ExitCode {
         Err(error) if console::reader_is_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
             say!("error: {error}");
+            if matches!(error, Error::Interrupted { .. }) {
+                console::leave();
+            }
             ExitCode::from(error.exit_code())
         }
     }
@@ -49,7 +53,8 @@ fn run() -> Result<ExitCode> {
         }
     };
     let level = if args.verbose { tracing::Level::DEBUG } else { tracing::Level::WARN };
-    tracing_subscriber::fmt().with_max_level(level).with_writer(console::Log::default).with_target(false).init();
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(console::Log::default).with_target(false);
+    log.with_ansi(std::io::stderr().is_terminal()).init();
     console::working_on(args.command.name());
     console::catch_interrupts();
     // on a thread of the pool: work that another thread hands to the pool waits for two wake-ups, sampling a small model

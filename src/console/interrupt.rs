@@ -2,8 +2,8 @@
 //!
 //! Loops ask [`check_interrupt`]: what has something to save then saves it. What does not come to ask, as one long product or a
 //! silent server, is ended from outside [`PATIENCE`] after the signal, since it has nothing to save; a [`Hold`] keeps off that end
-//! for as long as something is being written, or as a training loop runs, which asks at every block of its model and saves what it
-//! had before the step.
+//! for as long as something is being written, or as a training loop has updates to save, which asks at every block of its model and saves
+//! what it had before the step.
 
 use super::say;
 use crate::error::{Error, Result};
@@ -78,8 +78,9 @@ fn end_from_outside() {
     leave()
 }
 
-/// Ends the process without running what other libraries have registered for its end, which other threads may be using.
-fn leave() -> ! {
+/// Ends an interrupted process without what other libraries have registered for its end: a driver may wait there for what it
+/// compiles, or destroy what other threads are using.
+pub fn leave() -> ! {
     #[cfg(unix)]
     // SAFETY: it only ends the process; what this program writes to standard output is flushed line by line.
     unsafe {

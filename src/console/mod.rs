@@ -4,7 +4,7 @@ mod interrupt;
 mod lines;
 mod progress;
 
-pub use interrupt::{Hold, catch_interrupts, check_interrupt, hold, interrupted, working_on};
+pub use interrupt::{Hold, catch_interrupts, check_interrupt, hold, interrupted, leave, working_on};
 pub use lines::{Log, STDOUT, reader_is_gone, write_line, write_result};
 pub(crate) use lines::{out, say};
 pub use progress::Progress;

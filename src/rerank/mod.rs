@@ -20,7 +20,8 @@
 //! | `answers`, `cache` | [`Answers`], [`Cached`]: answers kept on disk |
 //! | `lenient`, `control` | the answer in what a chat model wrote; [`ControlTokens`]: what it must not hold |
 //! | `standing` | whether a teacher is there, and understands what it is asked |
-//! | `traces`, `sampling` | [`Trace`], [`sample_traces`]: rejection and targeted sampling, distillation |
+//! | `traces`, `sampling`, `round` | [`Trace`], [`sample_traces`]: rejection and targeted sampling, distillation |
+//! | `unpaid` | [`unpaid()`]: what is still to be paid |
 //!
 //! Statistics are learnt from training purchases only, and a [`Question`] holds no target: what a teacher says
 //! who is not shown the answer, the student can find from the same prompt.
@@ -44,6 +45,7 @@ mod lenient;
 mod local;
 mod markov;
 mod prompt;
+mod round;
 mod sampling;
 mod scripted;
 mod sids;
@@ -54,6 +56,7 @@ mod teacher;
 mod template_check;
 mod together;
 mod traces;
+mod unpaid;
 mod words;
 
 use std::path::Path;
@@ -75,7 +78,7 @@ pub use leaks::refuse_leaks;
 pub use local::{LocalPrompts, LocalTeacher};
 pub use markov::Markov;
 pub use prompt::{EntryOrder, PromptConfig, PromptOrder, Prompter};
-pub use sampling::{Sampled, Unpaid, sample_traces, unpaid};
+pub use sampling::{Sampled, sample_traces};
 pub use scripted::{Scripted, ScriptedConfig};
 pub use sids::{ItemSids, between_sids};
 pub use slate::{Question, Slate, SlateCounts, read_slates, write_slates};
@@ -83,6 +86,7 @@ pub use student::{Decoding, Ranked, Student};
 pub use teacher::{Problem, PromptStyle, Reply, Response, Teacher, TeacherRequest};
 pub use template_check::{check_prompt, check_student, check_vocabulary};
 pub use traces::{Sampling, Trace, TraceConfig, TraceCounts, read_traces, write_traces};
+pub use unpaid::{Unpaid, unpaid};
 
 use crate::error::Error;
 

@@ -2,35 +2,12 @@
 //! those that are valid: distillation.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::scripted::target_first;
+use super::round::{Outcome, Round, Verdict, with_target};
 use super::standing::Standing;
 use super::teacher::quote;
-use super::{
-    Answer, Answers, ControlTokens, Invalid, Problem, PromptStyle, Prompter, Reply, Response, Sampling, Slate, Teacher,
-    TeacherRequest, Trace, TraceConfig, TraceCounts, parse,
-};
-use crate::console::{Progress, interrupted};
-use crate::error::{Error, Result};
-use crate::text::Message;
-
-/// What became of one answer.
-enum Verdict {
-    Accepted(Answer),
-    WrongFirst,
-    Invalid(Invalid),
-}
-
-/// What became of one request.
-enum Outcome {
-    Judged(Reply, Verdict),
-    Unanswered,
-    NoCompletion,
-    Refused(Problem),
-}
+use super::{ControlTokens, Problem, Prompter, Slate, Teacher, Trace, TraceConfig, TraceCounts};
+use crate::error::Result;
 
 /// What [`sample_traces`] came to.
 #[derive(Debug, Clone, PartialEq)]
@@ -121,196 +98,12 @@ pub fn sample_traces(
     Ok(Sampled { traces: accepted.into_values().collect(), counts, sample })
 }
 
-/// Questions of the first attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unpaid {
-    /// All of them; slates with the same prompt ask the same.
-    pub questions: usize,
-    /// Those without an answer.
-    pub unanswered: usize,
-}
-
-/// How many questions of the first attempt at `slates` have no answer yet, for a teacher of this style and parameters.
-///
-/// Errors: `Io`, and what the prompter gives.
-pub fn unpaid(
-    slates: &[Slate],
-    prompter: &Prompter,
-    (style, parameters): (PromptStyle, &serde_json::Value),
-    answers: &Answers,
-    sampling: Sampling,
-) -> Result<Unpaid> {
-    let mut questions = BTreeSet::new();
-    for at in with_target(slates) {
-        questions.insert(answers.path(parameters, &messages(&slates[at], prompter, style, sampling)?, 0));
-    }
-    let mut unanswered = 0;
-    for path in &questions {
-        unanswered += usize::from(answers.find(path)?.is_none());
-    }
-    Ok(Unpaid { questions: questions.len(), unanswered })
-}
-
-/// Numbers of the slates that hold their target.
-fn with_target(slates: &[Slate]) -> Vec<usize> {
-    (0..slates.len()).filter(|&at| slates[at].rank_pre().is_some()).collect()
-}
-
-/// Place of the target where the teacher gets to see it.
-fn shown(slate: &Slate, sampling: Sampling) -> Option<usize> {
-    match sampling {
-        Sampling::Rejection | Sampling::Distillation => None,
-        Sampling::Targeted => slate.rank_pre().map(|rank| rank - 1),
-    }
-}
-
-fn messages(slate: &Slate, prompter: &Prompter, style: PromptStyle, sampling: Sampling) -> Result<Vec<Message>> {
-    let question = slate.question(prompter.config.history_items);
-    match (style, shown(slate, sampling)) {
-        (PromptStyle::Unread, _) => Ok(Vec::new()),
-        (PromptStyle::Student, None) => prompter.student(&question),
-        (PromptStyle::Instructed, None) => prompter.rejection(&question),
-        (PromptStyle::Student | PromptStyle::Instructed, Some(target)) => prompter.targeted(&question, target),
-    }
-}
-
-/// One attempt at all slates that are left.
-struct Round<'a> {
-    slates: &'a [Slate],
-    prompter: &'a Prompter<'a>,
-    teacher: &'a dyn Teacher,
-    control: &'a ControlTokens,
-    config: &'a TraceConfig,
-    attempt: u32,
-    standing: &'a Standing<'a>,
-    /// Slates that had no response in an earlier attempt.
-    silent: &'a BTreeSet<usize>,
-}
-
-/// Number of the slate, and what came back.
-type Came = (usize, Outcome);
-
-impl Round<'_> {
-    /// Asks about the slates numbered `left`, several batches at a time; the result is in their order.
-    fn ask(&self, left: &[usize]) -> Result<Vec<Came>> {
-        let batches: Vec<&[usize]> = left.chunks(self.teacher.batch().max(1)).collect();
-        let threads = self.teacher.parallel().clamp(1, batches.len());
-        let progress = Progress::new(&format!("try {}", self.attempt + 1), left.len() as u64, 0);
-        let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let done: Mutex<Vec<(usize, Vec<Came>)>> = Mutex::new(Vec::with_capacity(batches.len()));
-        let failed: Mutex<Option<Error>> = Mutex::new(None);
-        let one = || -> ControlFlow<()> {
-            let number = next.fetch_add(1, Ordering::SeqCst);
-            let Some(batch) = batches.get(number).filter(|_| !stop.load(Ordering::SeqCst)) else {
-                return ControlFlow::Break(());
-            };
-            match self.ask_batch(batch) {
-                Ok(came) => {
-                    let right = came.iter().filter(|c| matches!(c.1, Outcome::Judged(_, Verdict::Accepted(_)))).count();
-                    progress.advance(batch.len() as u64, format!("{right} of the last {} right", batch.len()));
-                    lock(&done).push((number, came));
-                    ControlFlow::Continue(())
-                }
-                Err(error) => {
-                    stop.store(true, Ordering::SeqCst);
-                    lock(&failed).get_or_insert(error);
-                    ControlFlow::Break(())
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..threads {
-                // with fewer threads it takes longer, that is all
-                let _ = std::thread::Builder::new().spawn_scoped(scope, || while one().is_continue() {});
-            }
-            while one().is_continue() {}
-        });
-        if let Some(error) = failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
-            return Err(error);
-        }
-        let mut done = done.into_inner().unwrap_or_else(|e| e.into_inner());
-        done.sort_by_key(|(number, _)| *number);
-        progress.finish(format!("{} slates asked about", left.len()));
-        Ok(done.into_iter().flat_map(|(_, came)| came).collect())
-    }
-
-    fn ask_batch(&self, batch: &[usize]) -> Result<Vec<Came>> {
-        if interrupted() {
-            return Err(Error::Interrupted { stage: "traces".into() });
-        }
-        let requests: Vec<TeacherRequest> = batch.iter().map(|&at| self.request(at)).collect::<Result<_>>()?;
-        let responses = self.teacher.ask_all(&requests, self.attempt)?;
-        batch.iter().zip(responses).map(|(&at, response)| Ok((at, self.outcome(at, response)?))).collect()
-    }
-
-    fn outcome(&self, at: usize, response: Response) -> Result<Outcome> {
-        let before = self.silent.contains(&at);
-        Ok(match response {
-            Response::Answered(reply) => {
-                self.standing.answered();
-                let verdict = self.judge(&self.slates[at], &reply);
-                Outcome::Judged(reply, verdict)
-            }
-            Response::Unanswered(problem) => {
-                self.standing.silent(&problem, before)?;
-                Outcome::Unanswered
-            }
-            Response::NoCompletion(problem) => {
-                self.standing.no_completion(&problem, before)?;
-                Outcome::NoCompletion
-            }
-            Response::Refused(problem) => {
-                self.standing.refused(&problem)?;
-                Outcome::Refused(problem)
-            }
-        })
-    }
-
-    fn request(&self, at: usize) -> Result<TeacherRequest<'_>> {
-        let (slate, sampling) = (&self.slates[at], self.config.sampling);
-        Ok(TeacherRequest {
-            slate: at as u64,
-            question: slate.question(self.prompter.config.history_items),
-            shown: shown(slate, sampling),
-            messages: messages(slate, self.prompter, self.teacher.style(), sampling)?,
-        })
-    }
-
-    fn judge(&self, slate: &Slate, reply: &Reply) -> Verdict {
-        if reply.refused || reply.truncated {
-            return Verdict::Invalid(if reply.refused { Invalid::Refused } else { Invalid::Truncated });
-        }
-        let target = slate.rank_pre().map(|rank| rank - 1);
-        let mut answer = match parse(&reply.text, &slate.candidates, self.prompter.sids, self.teacher.form()) {
-            Err(reason) => return Verdict::Invalid(reason),
-            Ok(answer) => answer,
-        };
-        if self.control.find(&answer.explanation, self.prompter.sids).is_some() {
-            return Verdict::Invalid(Invalid::ControlToken);
-        }
-        // an escape may have hidden a secret until now
-        answer.explanation = self.teacher.mask(answer.explanation);
-        match self.config.sampling {
-            Sampling::Distillation => Verdict::Accepted(answer),
-            _ if answer.ranking.first().copied() != target => Verdict::WrongFirst,
-            Sampling::Targeted => {
-                Verdict::Accepted(Answer { ranking: target_first(answer.ranking[0], slate.candidates.len()), ..answer })
-            }
-            Sampling::Rejection => Verdict::Accepted(answer),
-        }
-    }
-}
-
-/// What a mutex holds; a thread that panicked has left it whole, since it is only pushed to.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|e| e.into_inner())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::rerank::http::tests::{says, serve};
     use crate::rerank::prompt::tests::Corner;
+    use crate::rerank::{Answer, Answers, Invalid, PromptStyle, Sampling, Unpaid, unpaid};
     use crate::rerank::{Cached, HttpConfig, HttpTeacher, PromptConfig, Scripted, ScriptedConfig, render};
 
     fn slate(user: u32, target: u32) -> Slate {

@@ -6,7 +6,7 @@ use super::{
     RolloutStats, SamplingStats, SamplingVerdict, group_advantages, logprob_gap, reward, rollout_stats,
 };
 use crate::autograd::Gradients;
-use crate::console::{Progress, check_interrupt, hold};
+use crate::console::{Hold, Progress, check_interrupt, hold};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::generate::{Grammar, Rollout, RolloutConfig, SamplerConfig, rollout};
@@ -141,39 +141,45 @@ impl DapoTrainer<'_> {
         let note = |best: Option<f64>, validated: Option<u64>| json!({ "best": best.map(f64::to_bits), "validated": validated });
         let mut best_score = cursor.extra["best"].as_u64().map(f64::from_bits);
         cursor.extra = note(best_score, validated);
-        // an interrupt is answered by a checkpoint, not by an end from outside
-        let _hold = hold();
+        // as long as there is something to save, an interrupt is answered by a checkpoint, not by an end from outside
+        let mut unsaved: Option<Hold> = None;
         loop {
             let DapoConfig { validate_every: every, steps, .. } = *self.config;
             let due = every > 0 && (cursor.step % every == 0 || cursor.step == steps);
             if due && validated != Some(cursor.step) {
                 best_score = match self.measure(validate, &validation, &best, cursor.step, best_score) {
                     Err(stopped @ Error::Interrupted { .. }) => {
-                        self.save(&optimizer, &cursor, &checkpoint)?;
+                        if unsaved.is_some() {
+                            self.save(&optimizer, &cursor, &checkpoint)?;
+                        }
                         return Err(stopped);
                     }
                     found => found?,
                 };
                 validated = Some(cursor.step);
                 cursor.extra = note(best_score, validated);
+                unsaved.get_or_insert_with(hold);
             }
             if cursor.step >= steps {
                 break;
             }
-            if saved.elapsed().as_secs() >= self.config.checkpoint_seconds && cursor.step > 0 {
+            if saved.elapsed().as_secs() >= self.config.checkpoint_seconds && unsaved.is_some() {
                 self.save(&optimizer, &cursor, &checkpoint)?;
-                saved = Instant::now();
+                (saved, unsaved) = (Instant::now(), None);
             }
             let lr = schedule.at(cursor.step);
             let (before, mut updating) = (cursor.clone(), false);
             let line = match self.step(task, &mut optimizer, &mut cursor, &mut guard, lr, &mut updating) {
                 // nothing is updated yet: the step begins anew where the run goes on
                 Err(stopped @ Error::Interrupted { .. }) if !updating => {
-                    self.save(&optimizer, &before, &checkpoint)?;
+                    if unsaved.is_some() {
+                        self.save(&optimizer, &before, &checkpoint)?;
+                    }
                     return Err(stopped);
                 }
                 line => line?,
             };
+            unsaved.get_or_insert_with(hold);
             progress
                 .advance(1, format_args!("reward {:.3} valid {:.2}", line.rollouts.reward, line.rollouts.valid_rate));
             files::append_jsonl(&log, &line)?;

@@ -3,7 +3,7 @@
 use super::checkpoint::{Cursor, Snapshot, restore, save};
 use super::{NonFiniteGuard, TrainConfig};
 use crate::autograd::{Gradients, Tape};
-use crate::console::{Progress, check_interrupt, hold};
+use crate::console::{Hold, Progress, check_interrupt, hold};
 use crate::data::{Batch, Example, Examples};
 use crate::error::{Error, Result};
 use crate::model::Qwen3;
@@ -108,8 +108,8 @@ impl Trainer<'_> {
         let mut window = Window::resume(cursor.extra.take(), &checkpoint)?;
         let finished = |c: &Cursor| seen(c) >= total || self.config.max_steps > 0 && c.step >= self.config.max_steps;
         let mut order = self.order(cursor.epoch, size);
-        // an interrupt is answered by a checkpoint, not by an end from outside
-        let _hold = hold();
+        // as long as there is something to save, an interrupt is answered by a checkpoint, not by an end from outside
+        let mut unsaved: Option<Hold> = None;
         while !finished(&cursor) {
             let lr = schedule.at(seen(&cursor));
             let before = cursor.clone();
@@ -117,7 +117,9 @@ impl Trainer<'_> {
                 // nothing is updated yet: the step begins anew where the run goes on
                 Err(stopped @ Error::Interrupted { .. }) => {
                     cursor = before;
-                    self.save(&optimizer, &mut cursor, &window, &checkpoint)?;
+                    if unsaved.is_some() {
+                        self.save(&optimizer, &mut cursor, &window, &checkpoint)?;
+                    }
                     return Err(stopped);
                 }
                 found => found?,
@@ -131,6 +133,7 @@ impl Trainer<'_> {
                     false => StepReport::NOT_TRIED,
                 });
             }
+            unsaved.get_or_insert_with(hold);
             cursor.step += 1;
             if cursor.position >= size {
                 (cursor.epoch, cursor.position) = (cursor.epoch + 1, 0);
@@ -148,7 +151,7 @@ impl Trainer<'_> {
             }
             if saved.elapsed().as_secs() >= self.config.checkpoint_seconds {
                 self.save(&optimizer, &mut cursor, &window, &checkpoint)?;
-                saved = Instant::now();
+                (saved, unsaved) = (Instant::now(), None);
             }
         }
         self.save(&optimizer, &mut cursor, &window, &checkpoint)?;

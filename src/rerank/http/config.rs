@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
-use crate::secrets::{MASK, Secrets, has_mask, looks_like_key, masked, masked_url, secrets_in};
+use crate::secrets::{MASK, Secrets, has_mask, has_userinfo, looks_like_key, masked, masked_url, secrets_in};
 
 /// Requests under way at most: each has a thread.
 const MOST_PARALLEL: usize = 1024;
@@ -133,7 +133,9 @@ impl HttpConfig {
             Err(Error::Config { field: format!("{section}.{field}"), problem, hint: Some(hint.into()) })
         };
         let kept_no_secret = "its file was written by a run, which keeps no secrets; give it anew";
-        let shown = masked_url(&self.base_url);
+        // without a scheme it is no address yet, but may hold a password
+        let bare = !self.base_url.contains("://") && has_userinfo(&self.base_url);
+        let shown = if bare { MASK.to_owned() } else { masked_url(&self.base_url) };
         if self.base_url.contains(MASK) {
             return refuse("base_url", format!("{shown}: a secret was taken out of it"), kept_no_secret);
         }
