@@ -9,6 +9,8 @@ pub mod error;
 
 pub mod secrets;
 
+pub mod bounds;
+
 pub mod sandbox;
 
 pub mod console;

@@ -244,7 +244,7 @@ fn a_wrong_configuration_exits_with_1_and_names_the_field() {
     let run = |setting: &str, parts: &[&str]| {
         refused(&["run", text(&config), "--out", text(&out), "--device", "cpu", "--set", setting], 1, parts);
     };
-    run("dapo.group_size=1", &["config: dapo.group_size: 1: a group of one has zero advantage"]);
+    run("dapo.group_size=1", &["config: dapo.group_size: 1: expected 2 to 4096 (a group of one has zero advantage)"]);
     run("dapo.stpes=3", &["config: ", "smoke.toml", "unknown field `stpes`", "steps"]);
     run("slates.source=oracle", &["config: ", "unknown variant `oracle`"]);
     run("sft.train.lr=fast", &["config: ", "smoke.toml", "fast"]);

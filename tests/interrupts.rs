@@ -35,18 +35,18 @@ fn interrupted(mut child: Child) -> (Option<i32>, String, Duration) {
 
 /// Long stages and no checkpoint but those of interrupts.
 const SETTINGS: [&str; 14] = [
-    "sid.rqvae.epochs=100",
+    "sid.rqvae.epochs=60",
     "base.train.checkpoint_seconds=3600",
-    "base.train.epochs=40",
+    "base.train.epochs=20",
     "midtrain.train.checkpoint_seconds=3600",
-    "midtrain.train.epochs=12",
+    "midtrain.train.epochs=6",
     "slates.source=model",
     "sft.train.checkpoint_seconds=3600",
-    "sft.train.epochs=16",
+    "sft.train.epochs=8",
     "dapo.checkpoint_seconds=3600",
-    "dapo.steps=4",
-    "dapo.validate_slates=20",
-    "eval.slates=100",
+    "dapo.steps=3",
+    "dapo.validate_slates=10",
+    "eval.slates=50",
     "eval.resamples=2000",
     "dapo.minibatches=1",
 ];
@@ -61,7 +61,7 @@ fn start(out: &Path) -> Child {
 /// The files of a run but those that hold times.
 fn files(out: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = smoke::files(out);
-    let clocked = ["metrics.jsonl", "manifest.json", "report.json", "report.html"];
+    let clocked = ["metrics.jsonl", "manifest.json", "run.json", "report.json", "report.html"];
     found.retain(|name, _| !clocked.iter().any(|end| name.ends_with(end)) && !name.starts_with(".gr2"));
     found
 }
@@ -76,7 +76,7 @@ fn interrupts_at_any_moment_change_nothing() {
     let all = started.elapsed();
 
     let (mut stopped, mut stages) = (0, std::collections::BTreeSet::new());
-    for number in 0..12 {
+    for number in 0..10 {
         let child = start(&often);
         let part: f64 = stream(7, "interrupts", number, 0).random_range(0.05..0.3);
         std::thread::sleep(all.mul_f64(part).max(Duration::from_millis(100)));

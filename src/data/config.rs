@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounds::{MANY, Section};
 use crate::data::shop::{Shop, ShopConfig};
 use crate::data::{Dataset, amazon, amazon2014, amazon2018, amazon2023, lcrec};
 use crate::error::{Error, Result};
@@ -107,13 +108,18 @@ impl DataConfig {
     ///
     /// Errors: `Config` naming the field.
     pub fn validate(&self) -> Result<()> {
-        if self.max_history.is_some_and(|most| most < 3) {
-            return Err(Error::Config {
-                field: "data.max_history".to_owned(),
-                problem: format!("{}: a test, a validation and a training item need 3", self.max_history.unwrap_or(0)),
-                hint: None,
-            });
+        let at = Section::new("data");
+        for (field, path) in [("dir", &self.dir), ("reviews", &self.reviews), ("metadata", &self.metadata)] {
+            at.path(field, path.as_deref())?;
         }
+        at.text("prefix", self.prefix.as_deref())?;
+        if let Some(most) = self.max_history {
+            at.because("a test, a validation and a training item need 3").whole("max_history", most, 3..=MANY)?;
+        }
+        if let Some(fewest) = self.k_core {
+            at.whole("k_core", fewest, 0..=1_000_000)?;
+        }
+        self.shop.validate()?;
         let given = [
             ("data.dir", self.dir.is_some()),
             ("data.prefix", self.prefix.is_some()),
@@ -137,7 +143,7 @@ impl DataConfig {
             });
         }
         match self.source {
-            Source::Shop => self.shop.validate(),
+            Source::Shop => Ok(()),
             _ if self.dir.is_none() && (self.reviews.is_none() || self.metadata.is_none()) => Err(Error::Config {
                 field: "data.dir".to_owned(),
                 problem: format!("is not set, and data.source = \"{}\" reads files", self.source.name()),

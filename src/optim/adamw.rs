@@ -2,6 +2,7 @@
 
 use super::LossScale;
 use crate::autograd::{Gradients, Param};
+use crate::bounds::{Section, above};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use gr2_kernels::adamw::{self, AdamW};
@@ -29,6 +30,20 @@ pub struct AdamWConfig {
 impl Default for AdamWConfig {
     fn default() -> Self {
         AdamWConfig { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, decay_vectors: false, clip_norm: 1.0 }
+    }
+}
+
+impl AdamWConfig {
+    /// Checks the ranges; `section` is the dotted name of this table in the configuration file.
+    ///
+    /// Errors: `Config` naming the field.
+    pub fn validate(&self, section: &str) -> Result<()> {
+        let at = Section::new(section);
+        at.number("beta1", self.beta1, 0.0..1.0)?;
+        at.number("beta2", self.beta2, 0.0..1.0)?;
+        at.because("where no gradient has come yet, 0 is divided by it").number("eps", self.eps, above(0.0, 1.0))?;
+        at.number("weight_decay", self.weight_decay, 0.0..=10.0)?;
+        at.because("every gradient would be scaled to nothing").number("clip_norm", self.clip_norm, above(0.0, 1e12))
     }
 }
 

@@ -1,6 +1,9 @@
 //! The configuration of a run: one table per stage, every key with a default.
 
-use super::stages::{BaseConfig, EvalConfig, MidtrainConfig, SftConfig, SidConfig, SlatesConfig, TracesConfig};
+use super::stages::{
+    BaseConfig, EvalConfig, EvalSet, MidtrainConfig, SftConfig, SidConfig, SlateSource, SlatesConfig, TracesConfig,
+};
+use crate::bounds::Section;
 use crate::data::DataConfig;
 use crate::error::{Error, Result};
 use crate::rerank::PromptConfig;
@@ -8,6 +11,9 @@ use crate::rl::DapoConfig;
 use crate::secrets::scrubbed;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+
+/// Parameters of a fresh model at most.
+const MOST_PARAMETERS: usize = 100_000_000_000;
 
 /// A whole run, as its TOML file spells it. Unknown keys are refused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -83,6 +89,7 @@ impl RunConfig {
 
     /// Errors: `Config` naming the first field out of range.
     pub fn validate(&self) -> Result<()> {
+        Section::new("").text("name", Some(&self.name))?;
         self.data.validate()?;
         self.sid.validate()?;
         self.base.validate()?;
@@ -92,7 +99,33 @@ impl RunConfig {
         self.traces.validate()?;
         self.sft.validate()?;
         self.dapo.validate()?;
-        self.eval.validate()
+        self.eval.validate()?;
+        self.contradictions()
+    }
+
+    /// Settings that are in range each and cannot be together.
+    fn contradictions(&self) -> Result<()> {
+        let vocabulary = self.base.vocab_size + 2 + self.sid.levels * self.sid.codes_per_level;
+        let parameters = self.base.model(vocabulary).parameters();
+        if self.base.path.is_none() && parameters > MOST_PARAMETERS {
+            let problem = format!(
+                "{}: with base.layers = {}, base.ffn = {} and {vocabulary} tokens the model has {parameters} parameters, \
+                 expected at most {MOST_PARAMETERS}",
+                self.base.hidden, self.base.layers, self.base.ffn
+            );
+            return Section::new("base").refuse("hidden", problem);
+        }
+        let beams = self.midtrain.contexts.beams;
+        if self.slates.source == SlateSource::Model && beams < self.slates.size {
+            let problem =
+                format!("{beams}: fewer than the slates.size = {} candidates taken from them", self.slates.size);
+            return Section::new("midtrain.contexts").refuse("beams", problem);
+        }
+        if self.eval.set == EvalSet::Validation && self.slates.held_back == 0.0 {
+            let problem = "validation: with slates.held_back = 0 there is nothing to measure on";
+            return Section::new("eval").refuse("set", problem);
+        }
+        Ok(())
     }
 
     /// The configuration as it may be written down: without secrets. What is written so can be read again, once those are

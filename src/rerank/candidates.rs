@@ -1,7 +1,8 @@
 //! The mid-trained model as a pre-ranker: beams over the whole catalogue.
 
+use crate::bounds::{MANY, SHARE, Section, WEIGHT};
 use crate::console::{Progress, check_interrupt};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::generate::{Beam, Constraint, beam_search};
 use crate::model::Qwen3;
 use crate::sid::{Node, SemanticIds, Trie};
@@ -12,6 +13,9 @@ use std::collections::BTreeMap;
 
 /// Histories handed to one beam search.
 const BATCH: usize = 64;
+
+/// Beams of all histories of one search at most, unless one has more: their logits lie in memory together.
+const MOST_BEAMS: usize = 4096;
 
 /// How a history is read.
 ///
@@ -41,21 +45,12 @@ impl Default for Contexts {
 impl Contexts {
     /// Errors: `Config` naming the field out of range; `section` is the dotted name of the table.
     pub fn validate(&self, section: &str) -> Result<()> {
-        let bad = |field: &str, problem: String| {
-            Err(Error::Config { field: format!("{section}.{field}"), problem, hint: None })
-        };
-        if self.beams < 10 {
-            return bad("beams", format!("{}: recall@10 needs at least 10", self.beams));
-        }
-        if self.window == 0 {
-            return bad("window", "0: nothing is read".into());
-        }
-        for (field, value) in [("weight", self.weight), ("decay", self.decay)] {
-            if !(value >= 0.0 && value.is_finite()) {
-                return bad(field, format!("{value}: must not be negative"));
-            }
-        }
-        Ok(())
+        let at = Section::new(section);
+        at.because("nothing is read").whole("window", self.window, 1..=MANY)?;
+        at.because("recall@10 needs at least 10").whole("beams", self.beams, 10..=10_000)?;
+        at.whole("alone", self.alone, 0..=MANY)?;
+        at.number("weight", self.weight, WEIGHT)?;
+        at.number("decay", self.decay, SHARE)
     }
 }
 
@@ -114,13 +109,15 @@ impl CatalogueGenerator<'_> {
         let catalogue = TokenTrie { trie, tokens: self.tokens };
         let progress = Progress::new(label, histories.len() as u64, 0);
         let mut found = Vec::with_capacity(histories.len());
-        for histories in histories.chunks(BATCH) {
+        // more beams than items find no more
+        let beams = contexts.beams.min(self.sids.items()).max(1);
+        for histories in histories.chunks((MOST_BEAMS / beams).clamp(1, BATCH)) {
             check_interrupt()?;
             let prompts: Vec<Vec<u32>> = histories
                 .iter()
                 .map(|history| next_item_prompt(history, contexts.window, self.sids, self.tokenizer, self.tokens))
                 .collect::<Result<_>>()?;
-            for beams in beam_search(self.model, &prompts, &catalogue, contexts.beams)? {
+            for beams in beam_search(self.model, &prompts, &catalogue, beams)? {
                 let items = |beam: &Beam<Node>| {
                     let p = (beam.logp as f64).exp();
                     trie.items(beam.node).iter().map(move |&item| (item, p)).collect::<Vec<_>>()

@@ -4,7 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Attributes, Habits, Question};
-use crate::error::{Error, Result};
+use crate::bounds::{LARGE, Section};
+use crate::error::Result;
 
 /// Kinds of evidence.
 pub(super) const KINDS: usize = 11;
@@ -117,14 +118,21 @@ impl Weights {
     ///
     /// Errors: `Config`.
     pub fn validate(&self, section: &str) -> Result<()> {
-        match self.to_array().iter().all(|weight| weight.is_finite()) {
-            true => Ok(()),
-            false => Err(Error::Config {
-                field: section.to_owned(),
-                problem: format!("{self:?}: expected finite numbers"),
-                hint: None,
-            }),
-        }
+        let at = Section::new(section);
+        let fields = [
+            ("topic", self.topic),
+            ("brand", self.brand),
+            ("price", self.price),
+            ("words", self.words),
+            ("follows", self.follows),
+            ("repeat", self.repeat),
+            ("together", self.together),
+            ("order", self.order),
+            ("most_together", self.most_together),
+            ("most_next", self.most_next),
+            ("most_similar", self.most_similar),
+        ];
+        fields.into_iter().try_for_each(|(field, weight)| at.number(field, weight, -LARGE..=LARGE))
     }
 }
 

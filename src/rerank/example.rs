@@ -5,6 +5,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::{Answer, Prompter, Question, render};
+use crate::bounds::{Section, WEIGHT};
 use crate::error::{Error, Result};
 use crate::text::{AssistantSpan, ChatTemplate, EncodedChat, Message, Tokenizer};
 
@@ -31,13 +32,13 @@ impl LossWeights {
     ///
     /// Errors: `Config` naming the field.
     pub fn validate(&self, section: &str) -> Result<()> {
-        for (field, value) in [("reasoning", self.reasoning), ("output", self.output)] {
-            if !(value.is_finite() && value >= 0.0) {
-                let problem = format!("{value}: expected a number of at least 0");
-                return Err(Error::Config { field: format!("{section}.{field}"), problem, hint: None });
-            }
+        let at = Section::new(section);
+        at.number("reasoning", self.reasoning, WEIGHT)?;
+        at.number("output", self.output, WEIGHT)?;
+        match self.reasoning + self.output > 0.0 {
+            true => Ok(()),
+            false => at.refuse("output", "0: so is reasoning, nothing of an answer would be learnt"),
         }
-        Ok(())
     }
 }
 
@@ -151,6 +152,6 @@ mod tests {
     #[test]
     fn wrong_values_name_their_field() {
         let wrong = LossWeights { reasoning: -0.1, output: 1.0 }.validate("sft.loss").unwrap_err().to_string();
-        assert_eq!(wrong, "config: sft.loss.reasoning: -0.1: expected a number of at least 0");
+        assert_eq!(wrong, "config: sft.loss.reasoning: -0.1: expected at least 0, at most 1000000");
     }
 }

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Attributes, Habits, Question};
-use crate::error::{Error, Result};
+use crate::bounds::{LARGE, MANY, Section};
+use crate::error::Result;
 
 /// Which rules are worth a hint. The defaults are choices of this project.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,17 +31,11 @@ impl KnowledgeConfig {
     ///
     /// Errors: `Config` naming the field.
     pub fn validate(&self, section: &str) -> Result<()> {
-        let refuse = |field: &str, problem: String| {
-            Err(Error::Config { field: format!("{section}.{field}"), problem, hint: None })
-        };
-        if !(self.min_lift.is_finite() && self.min_lift >= 1.0) {
-            return refuse("min_lift", format!("{}: a hint must say more than chance, at least 1", self.min_lift));
-        }
-        if self.successors == 0 || self.hints == 0 {
-            let field = if self.hints == 0 { "hints" } else { "successors" };
-            return refuse(field, "0: switch hints off by prompt.knowledge instead".into());
-        }
-        Ok(())
+        let at = Section::new(section);
+        at.because("a hint must say more than chance").number("min_lift", self.min_lift, 1.0..=LARGE)?;
+        let at = at.because("switch hints off by prompt.knowledge instead");
+        at.whole("successors", self.successors, 1..=MANY)?;
+        at.whole("hints", self.hints, 1..=MANY)
     }
 }
 

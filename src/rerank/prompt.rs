@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::evidence::{Mark, marks};
 use super::words::{shown, singular, words};
 use super::{Attributes, Habits, ItemSids, Knowledge, KnowledgeConfig, Question};
+use crate::bounds::{MANY, Section};
 use crate::data::Catalogue;
 use crate::error::{Error, Result};
 use crate::text::Message;
@@ -92,12 +93,9 @@ impl PromptConfig {
     ///
     /// Errors: `Config` naming the field.
     pub fn validate(&self, section: &str) -> Result<()> {
-        for (field, value) in [("history_items", self.history_items), ("title_words", self.title_words)] {
-            if value == 0 {
-                let problem = "0: a prompt shows at least one".to_owned();
-                return Err(Error::Config { field: format!("{section}.{field}"), problem, hint: None });
-            }
-        }
+        let at = Section::new(section).because("a prompt shows at least one");
+        at.whole("history_items", self.history_items, 1..=MANY)?;
+        at.whole("title_words", self.title_words, 1..=MANY)?;
         self.hints.validate(&format!("{section}.hints"))
     }
 }

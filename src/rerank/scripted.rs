@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 use super::choice::{Choice, dot, fit};
 use super::evidence::{Evidence, EvidenceKind, KINDS, Mark, Taste, Weights, weigh};
 use super::{Answer, Form, PromptStyle, Prompter, Question, Reply, Response, Teacher, TeacherRequest, render};
-use crate::error::{Error, Result};
+use crate::bounds::{LARGE, MANY, Section};
+use crate::error::Result;
 use crate::tensor::stream;
 
 /// Slates that the weights are fitted to at most, half of them of each kind of customers.
@@ -63,18 +64,10 @@ impl ScriptedConfig {
     ///
     /// Errors: `Config` naming the field.
     pub fn validate(&self, section: &str) -> Result<()> {
-        let refuse = |field: &str, problem: String| {
-            Err(Error::Config { field: format!("{section}.{field}"), problem, hint: None })
-        };
-        if !(self.temperature.is_finite() && self.temperature >= 0.0) {
-            return refuse("temperature", format!("{}: expected a number of at least 0", self.temperature));
-        }
-        if self.promoted == 0 {
-            return refuse("promoted", "0: the incoming order would be copied".into());
-        }
-        if !(1..=2).contains(&self.cited) {
-            return refuse("cited", format!("{}: expected 1 or 2", self.cited));
-        }
+        let at = Section::new(section);
+        at.number("temperature", self.temperature, 0.0..=LARGE)?;
+        at.because("the incoming order would be copied").whole("promoted", self.promoted, 1..=MANY)?;
+        at.whole("cited", self.cited, 1..=2)?;
         self.weights.validate(&format!("{section}.weights"))
     }
 }
@@ -425,7 +418,7 @@ mod tests {
     fn wrong_values_name_their_field() {
         let wrong = |config: ScriptedConfig| config.validate("traces.scripted").unwrap_err().to_string();
         let message = wrong(ScriptedConfig { temperature: -1.0, ..Default::default() });
-        assert_eq!(message, "config: traces.scripted.temperature: -1: expected a number of at least 0");
+        assert_eq!(message, "config: traces.scripted.temperature: -1: expected at least 0, at most 1000000");
         let message = wrong(ScriptedConfig { cited: 3, ..Default::default() });
         assert_eq!(message, "config: traces.scripted.cited: 3: expected 1 or 2");
         let weights = Weights { topic: f64::NAN, ..Weights::default() };

@@ -5,8 +5,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{Answer, InvalidCounts, Reply, Slate};
+use crate::bounds::{MANY, Section};
 use crate::data::lines::Lines;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::files::write_jsonl;
 
 /// Whether the teacher is shown the answer, and which answers are kept.
@@ -56,20 +57,11 @@ impl TraceConfig {
     ///
     /// Errors: `Config` naming the field.
     pub fn validate(&self, section: &str) -> Result<()> {
-        let refuse = |field: &str, problem: String| {
-            Err(Error::Config { field: format!("{section}.{field}"), problem, hint: None })
-        };
-        for (field, value) in [("max_attempts", self.max_attempts), ("max_unanswered", self.max_unanswered)] {
-            if value == 0 {
-                return refuse(field, "0: expected at least 1".into());
-            }
-        }
-        for (field, value) in [("prompt_price", self.prompt_price), ("completion_price", self.completion_price)] {
-            if !(value.is_finite() && value >= 0.0) {
-                return refuse(field, format!("{value}: expected a number of at least 0"));
-            }
-        }
-        Ok(())
+        let at = Section::new(section);
+        at.whole("max_attempts", self.max_attempts, 1..=10_000)?;
+        at.whole("max_unanswered", self.max_unanswered, 1..=MANY)?;
+        at.number("prompt_price", self.prompt_price, 0.0..=1e9)?;
+        at.number("completion_price", self.completion_price, 0.0..=1e9)
     }
 }
 
@@ -218,8 +210,8 @@ mod tests {
     fn wrong_values_name_their_field() {
         let wrong = |config: TraceConfig| config.validate("traces").unwrap_err().to_string();
         let message = wrong(TraceConfig { max_attempts: 0, ..Default::default() });
-        assert_eq!(message, "config: traces.max_attempts: 0: expected at least 1");
+        assert_eq!(message, "config: traces.max_attempts: 0: expected 1 to 10000");
         let message = wrong(TraceConfig { prompt_price: -1.0, ..Default::default() });
-        assert_eq!(message, "config: traces.prompt_price: -1: expected a number of at least 0");
+        assert_eq!(message, "config: traces.prompt_price: -1: expected at least 0, at most 1000000000");
     }
 }

@@ -1,10 +1,14 @@
 //! Settings of reinforcement learning.
 
 use super::{ADV_EPS, Clip, Overlong, RewardConfig};
-use crate::error::{Error, Result};
+use crate::bounds::{MANY, MOST_TOKENS, SHARE, Section, above};
+use crate::error::Result;
 use crate::optim::AdamWConfig;
 use crate::rerank::Decoding;
 use serde::{Deserialize, Serialize};
+
+/// Answers of one round of sampling at most.
+const MOST_ANSWERS: u64 = 1 << 20;
 
 /// Which tokens of an answer its advantage is the credit of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,34 +118,35 @@ impl DapoConfig {
 
     /// Errors: `Config` naming the first field out of range.
     pub fn validate(&self) -> Result<()> {
-        let bad =
-            |field: &str, problem: String| Err(Error::Config { field: format!("dapo.{field}"), problem, hint: None });
-        if self.group_size < 2 {
-            return bad("group_size", format!("{}: a group of one has zero advantage", self.group_size));
+        let at = Section::new("dapo");
+        at.because("a group of one has zero advantage").whole("group_size", self.group_size, 2..=4096)?;
+        at.whole("batch_prompts", self.batch_prompts, 1..=65_536)?;
+        let answers = self.batch_prompts as u64 * self.group_size as u64;
+        if answers > MOST_ANSWERS {
+            let problem = format!(
+                "{}: with dapo.group_size = {} a round has {answers} answers, expected at most {MOST_ANSWERS}",
+                self.batch_prompts, self.group_size
+            );
+            return at.refuse("batch_prompts", problem);
         }
-        let positive = [
-            ("batch_prompts", self.batch_prompts),
-            ("max_rounds", self.max_rounds),
-            ("minibatches", self.minibatches),
-            ("max_new_tokens", self.max_new_tokens),
-            ("max_rows", self.max_rows),
-            ("pass_tokens", self.pass_tokens),
-            ("max_skipped", self.max_skipped as usize),
-        ];
-        if let Some((field, _)) = positive.iter().find(|(_, n)| *n == 0) {
-            return bad(field, "0: must be positive".into());
-        }
-        if self.minibatches > self.batch_prompts {
-            return bad("minibatches", format!("{} from {} prompts", self.minibatches, self.batch_prompts));
-        }
-        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
-            return bad("temperature", format!("{}: must be positive", self.temperature));
-        }
-        if !(self.lr > 0.0 && self.lr.is_finite()) {
-            return bad("lr", format!("{}: must be positive", self.lr));
-        }
+        at.whole("max_rounds", self.max_rounds, 1..=10_000)?;
+        at.whole("steps", self.steps, 0..=MANY)?;
+        at.whole("minibatches", self.minibatches, 1..=self.batch_prompts as u64)?;
+        at.number("lr", self.lr, above(0.0, 10.0))?;
+        at.whole("warmup_steps", self.warmup_steps, 0..=MANY)?;
+        // f32 has no logits left to tell apart below
+        at.number("temperature", self.temperature, 1e-7..=1000.0)?;
+        at.whole("choices", self.choices, 0..=MANY)?;
+        at.whole("max_new_tokens", self.max_new_tokens, 1..=MOST_TOKENS)?;
+        at.number("adv_eps", self.adv_eps, SHARE)?;
+        at.whole("validate_every", self.validate_every, 0..=MANY)?;
+        at.whole("validate_slates", self.validate_slates, 0..=MANY)?;
+        at.whole("max_rows", self.max_rows, 1..=MANY)?;
+        at.whole("pass_tokens", self.pass_tokens, 1..=MOST_TOKENS)?;
+        at.whole("max_skipped", self.max_skipped, 1..=MANY)?;
         self.reward.validate("dapo.reward")?;
         self.clip.validate("dapo.clip")?;
-        self.overlong.validate("dapo.overlong")
+        self.overlong.validate("dapo.overlong")?;
+        self.optimizer.validate("dapo.optimizer")
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounds::{LARGE, Section, above};
 use crate::error::{Error, Result};
 
 /// Log-ratios are held inside ±20 before the exponential, as in verl; the gradient is zero outside.
@@ -31,20 +32,15 @@ impl Clip {
     ///
     /// Errors: `Config` naming the field.
     pub fn validate(&self, section: &str) -> Result<()> {
-        let refuse = |field: &str, problem: String| {
-            Err(Error::Config { field: format!("{section}.{field}"), problem, hint: None })
-        };
-        if !(self.low > 0.0 && self.low <= 1.0) {
-            return refuse("low", format!("{}: expected a number above 0 and at most 1", self.low));
-        }
-        if !(self.high.is_finite() && self.high > 0.0) {
-            return refuse("high", format!("{}: expected a number above 0", self.high));
-        }
+        let at = Section::new(section);
+        at.number("low", self.low, above(0.0, 1.0))?;
+        at.number("high", self.high, above(0.0, LARGE))?;
         match self.dual {
-            Some(dual) if !(dual.is_finite() && dual > 1.0 + self.high) => {
-                refuse("dual", format!("{dual}: expected a number above 1 + high = {}", 1.0 + self.high))
+            Some(dual) if dual <= 1.0 + self.high => {
+                at.refuse("dual", format!("{dual}: expected a number above 1 + high = {}", 1.0 + self.high))
             }
-            _ => Ok(()),
+            Some(dual) => at.number("dual", dual, above(1.0, 2.0 * LARGE)),
+            None => Ok(()),
         }
     }
 }

@@ -15,6 +15,7 @@ mod monitor;
 mod overlong;
 mod policy;
 mod reward;
+mod signal;
 mod trainer;
 
 pub use advantage::{ADV_EPS, Advantages, group_advantages};

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::bounds::{MOST_TOKENS, Section, WEIGHT};
+use crate::error::Result;
 
 /// Soft overlong punishment: nothing up to `max_length - buffer`, then a straight line down to `-factor` at `max_length`.
 ///
@@ -29,19 +30,12 @@ impl Overlong {
     ///
     /// Errors: `Config` naming the field.
     pub fn validate(&self, section: &str) -> Result<()> {
-        let refuse = |field: &str, problem: String| {
-            Err(Error::Config { field: format!("{section}.{field}"), problem, hint: None })
-        };
-        if self.max_length == 0 {
-            return refuse("max_length", "0: expected at least one token".into());
-        }
+        let at = Section::new(section);
+        at.whole("max_length", self.max_length, 1..=MOST_TOKENS)?;
         if self.buffer > self.max_length {
-            return refuse("buffer", format!("{}: larger than max_length {}", self.buffer, self.max_length));
+            return at.refuse("buffer", format!("{}: larger than max_length {}", self.buffer, self.max_length));
         }
-        if !(self.factor.is_finite() && self.factor >= 0.0) {
-            return refuse("factor", format!("{}: expected a number of at least 0", self.factor));
-        }
-        Ok(())
+        at.number("factor", self.factor, WEIGHT)
     }
 
     /// `factor * clamp((L_max - L_cache - length) / L_cache, -1, 0)`; with no buffer, `-factor` beyond `L_max`.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounds::{LARGE, Section, WEIGHT};
 use crate::error::{Error, Result};
 
 /// When a valid answer earns the format bonus.
@@ -38,18 +39,14 @@ impl RewardConfig {
     ///
     /// Errors: `Config` naming the field.
     pub fn validate(&self, section: &str) -> Result<()> {
-        let refuse = |field: &str, problem: String| {
-            Err(Error::Config { field: format!("{section}.{field}"), problem, hint: None })
-        };
-        if !(self.alpha.is_finite() && self.alpha >= 0.0) {
-            return refuse("alpha", format!("{}: expected a number of at least 0", self.alpha));
-        }
-        if !(self.invalid.is_finite() && self.invalid <= -1.0) {
+        let at = Section::new(section);
+        at.number("alpha", self.alpha, WEIGHT)?;
+        if self.invalid > -1.0 {
             let problem =
                 format!("{}: a valid answer can score nearly -1, an invalid one must not score more", self.invalid);
-            return refuse("invalid", problem);
+            return at.refuse("invalid", problem);
         }
-        Ok(())
+        at.number("invalid", self.invalid, -LARGE..=-1.0)
     }
 }
 

@@ -1,12 +1,13 @@
 //! The DAPO loop: sample groups until enough of them have signal, reward, normalise, update.
 
 use super::policy::{Group, Logps, Response, policy_gradients, response_logps};
+use super::signal::{Facts, Signal};
 use super::{
     Credit, DapoConfig, DapoMetrics, DynamicSampling, LogprobGap, Outcome, PolicyStats, Reward, RolloutRecord,
     RolloutStats, SamplingStats, SamplingVerdict, group_advantages, logprob_gap, reward, rollout_stats,
 };
 use crate::autograd::Gradients;
-use crate::console::{Hold, Progress, check_interrupt, hold};
+use crate::console::{Hold, Progress, check_interrupt, hold, say};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::generate::{Grammar, Rollout, RolloutConfig, SamplerConfig, rollout};
@@ -18,7 +19,7 @@ use crate::train::{Cursor, NonFiniteGuard, Snapshot, restore, save};
 use gr2_kernels::Dtype;
 use rand::seq::SliceRandom;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Instant;
 
@@ -77,10 +78,18 @@ struct Line {
     loss: f64,
     grad_norm: f64,
     lr: f64,
+    /// Updates made since the run began.
+    updates: u64,
     skipped: u64,
     rollout_seconds: f64,
     update_seconds: f64,
     rollout_tokens_per_s: f64,
+}
+
+impl Line {
+    fn facts(&self) -> Facts {
+        Facts { step: self.step, rollouts: self.rollouts, sampling: self.sampling, updates: self.updates }
+    }
 }
 
 /// A group with everything known of it.
@@ -93,12 +102,13 @@ struct Sampled {
 
 impl DapoTrainer<'_> {
     /// Trains to the end, from the last checkpoint if there is one, and leaves the best policy by `validate` (called
-    /// with the policy every `validate_every` steps, higher is better; `None` keeps the last policy) in the model.
+    /// with the policy every `validate_every` steps, higher is better; `None` keeps the last policy) in the model. Returns the
+    /// number of updates.
     ///
-    /// Errors: `Run` without slates, `NonFinite`, `Io`, `Kernel`; `Interrupted`, after saving what there was before the step, unless one
-    /// of several updates of the step is made: then the last checkpoint stands.
+    /// Errors: `Run` without slates, or where nothing is learnt (`rl/signal.rs`); `NonFinite`, `Io`, `Kernel`; `Interrupted`, after saving
+    /// what there was before the step, unless one of several updates of the step is made: then the last checkpoint stands.
     /// Source: Yu et al. 2025, arXiv:2503.14476.
-    pub fn run(&mut self, task: &dyn Task, validate: &dyn Fn(&Qwen3) -> Result<Option<f64>>) -> Result<()> {
+    pub fn run(&mut self, task: &dyn Task, validate: &dyn Fn(&Qwen3) -> Result<Option<f64>>) -> Result<u64> {
         if task.prompts().is_empty() {
             let problem = "no slate has its target among the candidates: there is nothing to reward".to_string();
             return Err(Error::Run {
@@ -126,6 +136,16 @@ impl DapoTrainer<'_> {
         for (path, last) in [(&log, (!fresh).then_some(cursor.step)), (&validation, validated)] {
             files::retain_jsonl(path, |line| line["step"].as_u64().zip(last).is_some_and(|(s, last)| s <= last))?;
         }
+        let config = self.config;
+        let mut signal = Signal::new(config);
+        if !fresh && log.exists() {
+            // of lines that an earlier version wrote nothing is known
+            let lines: Vec<Value> = files::read_jsonl(&log)?;
+            let steps = lines.into_iter().filter_map(|line| serde_json::from_value(line).ok());
+            steps.for_each(|facts| drop(signal.observe(facts)));
+        }
+        // a run that came to nothing comes to nothing again
+        signal.check()?;
         let schedule = Schedule {
             peak: self.config.lr,
             warmup: self.config.warmup_steps,
@@ -183,13 +203,21 @@ impl DapoTrainer<'_> {
             progress
                 .advance(1, format_args!("reward {:.3} valid {:.2}", line.rollouts.reward, line.rollouts.valid_rate));
             files::append_jsonl(&log, &line)?;
+            if let Some(warning) = signal.observe(line.facts()) {
+                say!("{warning}");
+            }
+            if let Err(nothing_learnt) = signal.check() {
+                self.save(&optimizer, &cursor, &checkpoint)?;
+                return Err(nothing_learnt);
+            }
         }
         self.save(&optimizer, &cursor, &checkpoint)?;
         if best.exists() {
             *self.model = model::load(&best, self.model.device())?;
         }
-        progress.finish(format_args!("{} steps, {} updates skipped", cursor.step, guard.skipped));
-        Ok(())
+        let updates = optimizer.updates();
+        progress.finish(format_args!("{} steps, {updates} updates, {} skipped", cursor.step, guard.skipped));
+        Ok(updates)
     }
 
     fn save(&self, optimizer: &Optimizer, cursor: &Cursor, directory: &Path) -> Result<()> {
@@ -256,6 +284,7 @@ impl DapoTrainer<'_> {
             loss: update.loss,
             grad_norm: update.grad_norm,
             lr,
+            updates: optimizer.updates(),
             skipped: guard.skipped,
             rollout_seconds,
             update_seconds: started.elapsed().as_secs_f64(),

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::csr::Csr;
 use super::embeddings::Embeddings;
 use super::svd::{SvdConfig, truncated_svd};
+use crate::bounds::{MANY, SHARE, Section, above};
 use crate::error::{Error, Result};
 
 /// Ends every sequence in the flat list of purchases.
@@ -34,19 +35,11 @@ impl Default for CooccurrenceConfig {
 impl CooccurrenceConfig {
     /// Errors: `Config` naming the field that is out of range.
     pub fn validate(&self) -> Result<()> {
-        let bad = |field: &str, problem: String| {
-            Err(Error::Config { field: format!("sid.cooccurrence.{field}"), problem, hint: None })
-        };
-        if self.window == 0 {
-            return bad("window", "0: no pair lies inside".into());
-        }
-        if !(self.decay > 0.0 && self.decay <= 1.0) {
-            return bad("decay", format!("{} is outside 0 (exclusive) to 1", self.decay));
-        }
-        if !(0.0..=1.0).contains(&self.popularity_power) {
-            return bad("popularity_power", format!("{} is outside 0 to 1", self.popularity_power));
-        }
-        Ok(())
+        let at = Section::new("sid.cooccurrence");
+        at.because("no pair lies inside").whole("window", self.window, 1..=MANY)?;
+        at.number("decay", self.decay, above(0.0, 1.0))?;
+        at.because("sid.collaborative = 0 leaves purchases out").whole("neighbours", self.neighbours, 1..=MANY)?;
+        at.number("popularity_power", self.popularity_power, SHARE)
     }
 }
 
@@ -175,7 +168,7 @@ mod tests {
         let message = neighbours(&[vec![0u32], vec![7]], 5, &config(0.0)).unwrap_err().to_string();
         assert_eq!(message, "cooccurrence: sequence 1 has item 7, the catalogue has 5 items");
         let message = neighbours(&[vec![0u32]], 1, &config(2.0)).unwrap_err().to_string();
-        assert_eq!(message, "config: sid.cooccurrence.popularity_power: 2 is outside 0 to 1");
+        assert_eq!(message, "config: sid.cooccurrence.popularity_power: 2: expected at least 0, at most 1");
     }
 
     #[test]

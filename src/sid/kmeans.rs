@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::codebooks::{Codebooks, nearest, squared_distance};
 use super::embeddings::Embeddings;
 use super::sample::subset;
+use crate::bounds::{MANY, Section};
 use crate::error::{Error, Result};
 use crate::tensor::{Rng, stream};
 
@@ -39,16 +40,10 @@ impl Default for KmeansConfig {
 impl KmeansConfig {
     /// Errors: `Config` naming the field that is out of range.
     pub fn validate(&self) -> Result<()> {
-        let bad = |field: &str, problem: String| {
-            Err(Error::Config { field: format!("sid.kmeans.{field}"), problem, hint: None })
-        };
-        if !(1..=1 << 16).contains(&self.codes) {
-            return bad("codes", format!("{} is outside 1 to 65536", self.codes));
-        }
-        if !(self.tolerance >= 0.0 && self.tolerance < 1.0) {
-            return bad("tolerance", format!("{} is outside 0 to 1", self.tolerance));
-        }
-        Ok(())
+        let at = Section::new("sid.kmeans");
+        at.whole("codes", self.codes, 1..=1 << 16)?;
+        at.whole("iterations", self.iterations, 0..=MANY)?;
+        at.number("tolerance", self.tolerance, 0.0..1.0)
     }
 }
 
@@ -329,6 +324,6 @@ mod tests {
     #[test]
     fn settings_out_of_range_are_named() {
         let message = kmeans(&corners(1), &config(70_000)).unwrap_err().to_string();
-        assert_eq!(message, "config: sid.kmeans.codes: 70000 is outside 1 to 65536");
+        assert_eq!(message, "config: sid.kmeans.codes: 70000: expected 1 to 65536");
     }
 }

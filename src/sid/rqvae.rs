@@ -4,6 +4,7 @@ use super::ema::EmaCodebook;
 use super::mlp::Mlp;
 use super::{Codebooks, Embeddings, KmeansConfig, residual_kmeans};
 use crate::autograd::{Param, Tape, Var};
+use crate::bounds::{MANY, MOST_DIMS, MOST_TOKENS, Section, WEIGHT, above};
 use crate::console::{Progress, check_interrupt};
 use crate::error::{Error, Result};
 use crate::ops;
@@ -12,6 +13,9 @@ use crate::tensor::{Tensor, stream};
 use gr2_kernels::{Device, Dtype, quantize};
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
+
+/// Hidden layers of the encoder at most.
+const MOST_LAYERS: usize = 32;
 
 /// Settings of the autoencoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -57,22 +61,20 @@ impl Default for RqVaeConfig {
 impl RqVaeConfig {
     /// Errors: `Config` naming the first field out of range.
     pub fn validate(&self) -> Result<()> {
-        let bad = |field: &str, problem: String| {
-            Err(Error::Config { field: format!("sid.rqvae.{field}"), problem, hint: None })
-        };
-        if self.latent == 0 || self.hidden.contains(&0) {
-            return bad("latent", "a layer of width 0".into());
+        let at = Section::new("sid.rqvae");
+        at.whole("latent", self.latent, 1..=MOST_DIMS)?;
+        if self.hidden.len() > MOST_LAYERS {
+            return at.refuse("hidden", format!("{} layers: expected at most {MOST_LAYERS}", self.hidden.len()));
         }
-        if !(0.0..1.0).contains(&self.ema_decay) {
-            return bad("ema_decay", format!("{}: must be at least 0 and below 1", self.ema_decay));
+        for &width in &self.hidden {
+            at.whole("hidden", width, 1..=65_536)?;
         }
-        if self.batch == 0 || self.epochs == 0 {
-            return bad("batch", format!("{} items for {} epochs trains nothing", self.batch, self.epochs));
-        }
-        if !(self.lr > 0.0 && self.lr.is_finite()) {
-            return bad("lr", format!("{}: must be positive", self.lr));
-        }
-        Ok(())
+        at.number("beta", self.beta, WEIGHT)?;
+        at.number("ema_decay", self.ema_decay, 0.0..1.0)?;
+        at.whole("epochs", self.epochs, 1..=1_000_000)?;
+        at.whole("batch", self.batch, 1..=MOST_TOKENS)?;
+        at.number("lr", self.lr, above(0.0, 10.0))?;
+        at.whole("kmeans_iterations", self.kmeans_iterations, 0..=MANY)
     }
 }
 

@@ -7,6 +7,7 @@ use super::csr::Csr;
 use super::dense::{gram, orthonormalise, symmetric_eigen, times_small};
 use super::embeddings::Embeddings;
 use super::sample::subset;
+use crate::bounds::{MANY, MOST_DIMS, Section};
 use crate::error::{Error, Result};
 use crate::tensor::stream;
 
@@ -37,13 +38,11 @@ impl Default for SvdConfig {
 impl SvdConfig {
     /// Errors: `Config` naming the field that is out of range.
     pub fn validate(&self) -> Result<()> {
-        for (field, value) in [("dims", self.dims), ("fit_items", self.fit_items)] {
-            if value == 0 {
-                let problem = "0, expected at least 1".into();
-                return Err(Error::Config { field: format!("sid.svd.{field}"), problem, hint: None });
-            }
-        }
-        Ok(())
+        let at = Section::new("sid.svd");
+        at.whole("dims", self.dims, 1..=MOST_DIMS)?;
+        at.whole("oversample", self.oversample, 0..=MOST_DIMS)?;
+        at.whole("iterations", self.iterations, 0..=1000)?;
+        at.whole("fit_items", self.fit_items, 1..=MANY)
     }
 }
 
@@ -200,6 +199,6 @@ mod tests {
         let message = truncated_svd(&a, &config(2)).unwrap_err().to_string();
         assert!(message.starts_with("run: sid: the texts of 1 items share no word"), "{message}");
         let message = truncated_svd(&a, &config(0)).unwrap_err().to_string();
-        assert_eq!(message, "config: sid.svd.dims: 0, expected at least 1");
+        assert_eq!(message, "config: sid.svd.dims: 0: expected 1 to 8192");
     }
 }

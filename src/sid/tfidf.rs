@@ -10,7 +10,8 @@ use super::embeddings::{Embeddings, normalise};
 use super::hash::Hash;
 use super::svd::{SvdConfig, truncated_svd};
 use super::tokens::words;
-use crate::error::{Error, Result};
+use crate::bounds::{MANY, Section, WEIGHT};
+use crate::error::Result;
 
 /// Items vectorised between two appends to the matrix.
 const CHUNK: usize = 8192;
@@ -88,25 +89,27 @@ impl Default for TfidfConfig {
 impl TfidfConfig {
     /// Errors: `Config` naming the field that is out of range.
     pub fn validate(&self) -> Result<()> {
-        let bad = |field: &str, problem: String| {
-            Err(Error::Config { field: format!("sid.tfidf.{field}"), problem, hint: None })
-        };
-        if !(8..=28).contains(&self.bits) {
-            return bad("bits", format!("{} is outside 8 to 28", self.bits));
+        let at = Section::new("sid.tfidf");
+        at.whole("bits", self.bits, 8..=28)?;
+        let features = [("word", self.word), ("pair", self.pair), ("character", self.character)];
+        for (field, factor) in features {
+            at.number(field, factor, WEIGHT)?;
         }
         let fields = [
-            ("word", self.word),
-            ("pair", self.pair),
-            ("character", self.character),
-            ("title.weight", self.title.weight),
-            ("brand.weight", self.brand.weight),
-            ("categories.weight", self.categories.weight),
-            ("description.weight", self.description.weight),
+            ("title", &self.title),
+            ("brand", &self.brand),
+            ("categories", &self.categories),
+            ("description", &self.description),
         ];
-        for (name, value) in fields {
-            if !(value.is_finite() && value >= 0.0) {
-                return bad(name, format!("{value} is not a number of at least 0"));
-            }
+        for (field, FieldConfig { weight, words, .. }) in fields {
+            at.number(&format!("{field}.weight"), *weight, WEIGHT)?;
+            at.whole(&format!("{field}.words"), *words, 0..=MANY)?;
+        }
+        if features.iter().all(|(_, factor)| *factor == 0.0) {
+            return at.refuse("word", "0: so are pair and character, no feature would count");
+        }
+        if fields.iter().all(|(_, field)| field.weight == 0.0 || field.words == 0) {
+            return at.refuse("title.weight", "nothing is read: every field has a weight of 0 or no words");
         }
         Ok(())
     }
@@ -345,7 +348,7 @@ mod tests {
     #[test]
     fn settings_out_of_range_are_named() {
         let c = TfidfConfig { bits: 40, ..TfidfConfig::default() };
-        assert_eq!(c.validate().unwrap_err().to_string(), "config: sid.tfidf.bits: 40 is outside 8 to 28");
+        assert_eq!(c.validate().unwrap_err().to_string(), "config: sid.tfidf.bits: 40: expected 8 to 28");
         let c = TfidfConfig { pair: f32::NAN, ..TfidfConfig::default() };
         assert!(c.validate().unwrap_err().to_string().starts_with("config: sid.tfidf.pair: NaN"));
     }

@@ -32,7 +32,7 @@ mod turn_end;
 pub use bpe::{BPE_MIN_VOCAB, train_bpe};
 pub use chat::{ChatTemplate, Message};
 pub use checkpoint::eos_of_files;
-pub use sid_tokens::{SID_BEGIN, SID_END, SidShape, SidTokens, level_letter, sid_token};
+pub use sid_tokens::{MAX_LEVELS, SID_BEGIN, SID_END, SidShape, SidTokens, level_letter, sid_token};
 pub use spans::{AssistantSpan, EncodedChat};
 pub use stream::TextStream;
 pub use tokenizer::{ENDOFTEXT, IM_END, IM_START, THINK, THINK_END, Tokenizer};

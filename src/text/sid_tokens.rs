@@ -13,7 +13,8 @@ pub const SID_BEGIN: &str = "<|sid_begin|>";
 /// Closes a semantic id.
 pub const SID_END: &str = "<|sid_end|>";
 
-const MAX_LEVELS: usize = 26;
+/// Levels that have letters.
+pub const MAX_LEVELS: usize = 26;
 
 /// Characters of a malformed id that a message shows.
 const SHOWN: usize = 80;

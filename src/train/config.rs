@@ -1,6 +1,7 @@
 //! Settings of a training run.
 
-use crate::error::{Error, Result};
+use crate::bounds::{MANY, MOST_TOKENS, SHARE, Section, above};
+use crate::error::Result;
 use crate::optim::{AdamWConfig, Decay};
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +15,7 @@ pub struct TrainConfig {
     pub max_steps: u64,
     /// Tokens packed into one update.
     pub batch_tokens: usize,
-    /// Longer sequences are cut at the end and counted.
+    /// Longer sequences are cut at the end and counted; those of SFT are shortened at the front of the prompt instead, or left out.
     pub max_length: usize,
     /// Peak learning rate.
     pub lr: f64,
@@ -60,32 +61,17 @@ impl Default for TrainConfig {
 impl TrainConfig {
     /// Errors: `Config` naming the first field out of range; `section` is the table it stands in.
     pub fn validate(&self, section: &str) -> Result<()> {
-        let bad = |field: &str, problem: String| {
-            Err(Error::Config { field: format!("{section}.{field}"), problem, hint: None })
-        };
-        if self.epochs == 0 {
-            return bad("epochs", "0: must be positive".into());
-        }
-        if self.max_length < 2 {
-            return bad("max_length", format!("{}: nothing to predict", self.max_length));
-        }
-        if self.batch_tokens < 2 {
-            return bad("batch_tokens", format!("{}: holds no sequence", self.batch_tokens));
-        }
-        if !(self.lr > 0.0 && self.lr.is_finite()) {
-            return bad("lr", format!("{}: must be positive", self.lr));
-        }
-        for (field, share) in [("warmup", self.warmup), ("lr_floor", self.lr_floor)] {
-            if !(0.0..=1.0).contains(&share) {
-                return bad(field, format!("{share}: is a share, between 0 and 1"));
-            }
-        }
-        if !(0.0..1.0).contains(&self.dropout) {
-            return bad("dropout", format!("{}: must be at least 0 and below 1", self.dropout));
-        }
-        if self.max_skipped == 0 {
-            return bad("max_skipped", "0: the first skip would stop the run; 1 is the strictest".into());
-        }
-        Ok(())
+        let at = Section::new(section);
+        at.whole("epochs", self.epochs, 1..=1_000_000)?;
+        at.whole("max_steps", self.max_steps, 0..=MANY)?;
+        at.because("holds no sequence").whole("batch_tokens", self.batch_tokens, 2..=MOST_TOKENS)?;
+        at.because("nothing to predict").whole("max_length", self.max_length, 2..=MOST_TOKENS)?;
+        at.number("lr", self.lr, above(0.0, 10.0))?;
+        at.number("warmup", self.warmup, SHARE)?;
+        at.number("lr_floor", self.lr_floor, SHARE)?;
+        at.number("dropout", self.dropout, 0.0..1.0)?;
+        self.optimizer.validate(&format!("{section}.optimizer"))?;
+        let strictest = "the first skip would stop the run; 1 is the strictest";
+        at.because(strictest).whole("max_skipped", self.max_skipped, 1..=MANY)
     }
 }

@@ -1,7 +1,8 @@
 //! The four tasks of mid-training, as token sequences with loss masks.
 
+use crate::bounds::{MANY, SHARE, Section, WEIGHT, above};
 use crate::data::{Catalogue, Example, Examples, Item, Split};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::sid::SemanticIds;
 use crate::tensor::{Rng, stream};
 use crate::text::{ENDOFTEXT, SidTokens, Tokenizer};
@@ -13,6 +14,8 @@ use serde::{Deserialize, Serialize};
 const PURCHASES: &str = "Purchases:";
 /// Opens a list of semantic ids to copy.
 const CANDIDATES: &str = "Candidates:";
+/// Sequences of other tasks for each history at most.
+const MOST_FOR_EACH: f64 = 1000.0;
 /// Ids of such a list.
 const LISTED: usize = 10;
 
@@ -65,32 +68,39 @@ impl Default for Augment {
 }
 
 impl TaskMix {
-    /// Errors: `Config` if a share is negative or no history is learnt.
+    /// Errors: `Config` if a share is no number or negative, no history is learnt, or so few that an epoch would hold far more
+    /// sequences than there are histories.
     pub fn validate(&self) -> Result<()> {
-        let shares = [self.sequence, self.caption, self.persona, self.general, self.list];
-        if shares.iter().all(|s| *s >= 0.0) && self.sequence > 0.0 {
-            return Ok(());
+        let at = Section::new("midtrain.mix");
+        at.because("no history would be learnt").number("sequence", self.sequence, above(0.0, *WEIGHT.end()))?;
+        let others =
+            [("caption", self.caption), ("persona", self.persona), ("general", self.general), ("list", self.list)];
+        for (field, share) in others {
+            at.number(field, share, WEIGHT)?;
         }
-        let problem = format!("shares {shares:?}: none may be negative and `sequence` must be positive");
-        Err(Error::Config { field: "midtrain.mix".into(), problem, hint: None })
+        let for_each = others.iter().map(|(_, share)| share).sum::<f64>() / self.sequence;
+        let (largest, share) = others.into_iter().fold(("", 0.0), |a, b| if b.1 > a.1 { b } else { a });
+        if for_each > MOST_FOR_EACH {
+            let problem = format!(
+                "{share}: with midtrain.mix.sequence = {:?} there would be {for_each:.0} other sequences for each history, \
+                 expected at most {MOST_FOR_EACH}",
+                self.sequence
+            );
+            return at.refuse(largest, problem);
+        }
+        Ok(())
     }
 }
 
 impl Augment {
     /// Errors: `Config` naming the field out of range.
     pub fn validate(&self) -> Result<()> {
-        let bad = |field: &str, problem| {
-            Err(Error::Config { field: format!("midtrain.augment.{field}"), problem, hint: None })
-        };
-        for (field, share) in [("thin", self.thin), ("drop_item", self.drop_item), ("reverse", self.reverse)] {
-            if !(0.0..=1.0).contains(&share) {
-                return bad(field, format!("{share}: is a probability, between 0 and 1"));
-            }
-        }
-        if self.window < 2 {
-            return bad("window", format!("{}: nothing follows anything", self.window));
-        }
-        Ok(())
+        let at = Section::new("midtrain.augment");
+        at.number("thin", self.thin, SHARE)?;
+        at.number("drop_item", self.drop_item, SHARE)?;
+        at.number("reverse", self.reverse, SHARE)?;
+        at.whole("reverse_epochs", self.reverse_epochs, 0..=MANY)?;
+        at.because("nothing follows anything").whole("window", self.window, 2..=MANY)
     }
 }
 

@@ -3,8 +3,8 @@
 use super::checkpoint::{Cursor, Snapshot, restore, save};
 use super::{NonFiniteGuard, TrainConfig};
 use crate::autograd::{Gradients, Tape};
-use crate::console::{Hold, Progress, check_interrupt, hold};
-use crate::data::{Batch, Example, Examples};
+use crate::console::{Hold, Progress, check_interrupt, hold, say};
+use crate::data::{Batch, Examples};
 use crate::error::{Error, Result};
 use crate::model::Qwen3;
 use crate::nn::{Dropout, Packed};
@@ -73,19 +73,22 @@ struct Metrics {
     tokens: usize,
     tokens_per_s: f64,
     skipped: u64,
+    /// Sequences cut at the maximum length since the stage began.
+    cut: u64,
 }
 
 /// Updates between lines of `metrics.jsonl`.
 const LOG_EVERY: u64 = 10;
 
 impl Trainer<'_> {
-    /// Trains to the end, from the last checkpoint if there is one. Returns the number of updates.
+    /// Trains to the end, from the last checkpoint if there is one. Returns the number of updates made.
     ///
-    /// Errors: `Data` without examples, `NonFinite`, `Interrupted` (after saving), `Io`, `Kernel`.
+    /// Errors: `Run` without examples, or if no update was made; `NonFinite`, `Interrupted` (after saving), `Io`, `Kernel`.
     pub fn run(self, examples: &dyn Examples) -> Result<u64> {
         if examples.is_empty() {
-            let problem = "no training sequences".to_string();
-            return Err(Error::Run { stage: self.stage.into(), problem, hint: None });
+            return Err(
+                self.nothing_learnt("no training sequences".into(), "look at the results of the stages before".into())
+            );
         }
         std::fs::create_dir_all(self.directory).map_err(Error::io(self.directory))?;
         let checkpoint = self.directory.join("checkpoint");
@@ -100,8 +103,8 @@ impl Trainer<'_> {
         let warmup = (self.config.warmup * total as f64) as u64;
         let schedule =
             Schedule { peak: self.config.lr, warmup, total, decay: self.config.decay, floor: self.config.lr_floor };
-        let mut guard =
-            NonFiniteGuard::new(self.stage, self.config.max_skipped, self.directory.join("non_finite_batch.json"));
+        let batch_dump = self.directory.join("non_finite_batch.json");
+        let mut guard = NonFiniteGuard::new(self.stage, self.config.max_skipped, batch_dump.clone());
         let seen = |c: &Cursor| c.epoch * size as u64 + c.position as u64;
         let progress = Progress::new(self.stage, total, seen(&cursor));
         let mut saved = Instant::now();
@@ -112,11 +115,12 @@ impl Trainer<'_> {
         let mut unsaved: Option<Hold> = None;
         while !finished(&cursor) {
             let lr = schedule.at(seen(&cursor));
-            let before = cursor.clone();
-            let (batch, found) = match self.gradients(examples, &order, &mut cursor, optimizer.loss_scale().factor()) {
+            let (before, cut) = (cursor.clone(), window.cut);
+            let scale = optimizer.loss_scale().factor();
+            let (batch, found) = match self.gradients(examples, &order, &mut cursor, &mut window, scale) {
                 // nothing is updated yet: the step begins anew where the run goes on
                 Err(stopped @ Error::Interrupted { .. }) => {
-                    cursor = before;
+                    (cursor, window.cut) = (before, cut);
                     if unsaved.is_some() {
                         self.save(&optimizer, &mut cursor, &window, &checkpoint)?;
                     }
@@ -155,8 +159,28 @@ impl Trainer<'_> {
             }
         }
         self.save(&optimizer, &mut cursor, &window, &checkpoint)?;
-        progress.finish(format_args!("{} updates, {} skipped", cursor.step, guard.skipped));
-        Ok(cursor.step)
+        let updates = optimizer.updates();
+        let cut = match window.cut {
+            0 => String::new(),
+            cut => format!(", {cut} sequences cut at {} tokens", self.config.max_length),
+        };
+        progress.finish(format_args!("{updates} updates, {} skipped{cut}", guard.skipped));
+        let steps = cursor.step;
+        if updates > 0 {
+            Ok(updates)
+        } else if batch_dump.exists() {
+            let problem = format!("{steps} steps, 0 updates: every loss or gradient was NaN or infinite");
+            let hint = format!("lower {}.train.lr, or look at {}", self.stage, batch_dump.display());
+            Err(self.nothing_learnt(problem, hint))
+        } else {
+            let problem = format!("{steps} steps, 0 updates: no token of {size} sequences has a weight");
+            let hint = format!("look at {}.train.max_length = {}", self.stage, self.config.max_length);
+            Err(self.nothing_learnt(problem, hint))
+        }
+    }
+
+    fn nothing_learnt(&self, problem: String, hint: String) -> Error {
+        Error::Run { stage: self.stage.into(), problem, hint: Some(hint) }
     }
 
     /// The next batch, and its loss and gradients unless it predicts nothing.
@@ -165,10 +189,11 @@ impl Trainer<'_> {
         examples: &dyn Examples,
         order: &[usize],
         cursor: &mut Cursor,
+        window: &mut Window,
         scale: f64,
     ) -> Result<(Batch, Option<(f64, Gradients)>)> {
         check_interrupt()?;
-        let batch = self.next_batch(examples, order, cursor)?;
+        let batch = self.next_batch(examples, order, cursor, window)?;
         if batch.rows.is_empty() {
             return Ok((batch, None));
         }
@@ -185,14 +210,15 @@ impl Trainer<'_> {
 
     /// Examples of the whole run: all epochs, or as many as the step limit takes.
     fn total_examples(&self, examples: &dyn Examples) -> Result<u64> {
-        let all = self.config.epochs * examples.len() as u64;
+        let all = self.config.epochs.saturating_mul(examples.len() as u64);
         if self.config.max_steps == 0 {
             return Ok(all);
         }
-        let lengths: Vec<usize> =
-            (0..examples.len()).map(|i| Ok(self.cut(examples.get(0, i)?).tokens.len())).collect::<Result<_>>()?;
+        let lengths: Vec<usize> = (0..examples.len())
+            .map(|i| Ok(examples.get(0, i)?.tokens.len().min(self.config.max_length)))
+            .collect::<Result<_>>()?;
         let batches = crate::data::batches(&lengths, self.config.batch_tokens).len() as u64;
-        Ok(all.min(self.config.max_steps * examples.len() as u64 / batches.max(1)).max(1))
+        Ok(all.min(self.config.max_steps.saturating_mul(examples.len() as u64) / batches.max(1)).max(1))
     }
 
     fn order(&self, epoch: u64, size: usize) -> Vec<usize> {
@@ -201,21 +227,31 @@ impl Trainer<'_> {
         order
     }
 
-    fn cut(&self, mut example: Example) -> Example {
-        example.tokens.truncate(self.config.max_length);
-        example.weights.truncate(self.config.max_length);
-        example
-    }
-
-    /// Examples from the cursor on until the token budget is full; at least one.
-    fn next_batch(&self, examples: &dyn Examples, order: &[usize], cursor: &mut Cursor) -> Result<Batch> {
+    /// Examples from the cursor on until the token budget is full; at least one. Longer ones are cut at the end, and counted.
+    fn next_batch(
+        &self,
+        examples: &dyn Examples,
+        order: &[usize],
+        cursor: &mut Cursor,
+        window: &mut Window,
+    ) -> Result<Batch> {
         let (mut members, mut filled) = (vec![], 0);
         while let Some(&index) = order.get(cursor.position) {
-            let example = self.cut(examples.get(cursor.epoch, index)?);
-            if !members.is_empty() && filled + example.tokens.len() > self.config.batch_tokens {
+            let mut example = examples.get(cursor.epoch, index)?;
+            let length = example.tokens.len().min(self.config.max_length);
+            if !members.is_empty() && filled + length > self.config.batch_tokens {
                 break;
             }
-            filled += example.tokens.len();
+            if length < example.tokens.len() {
+                if window.cut == 0 {
+                    let (stage, whole) = (self.stage, example.tokens.len());
+                    say!("{stage}: a sequence of {whole} tokens is cut at {stage}.train.max_length = {length}");
+                }
+                window.cut += 1;
+                example.tokens.truncate(length);
+                example.weights.truncate(length);
+            }
+            filled += length;
             members.push(example);
             cursor.position += 1;
         }
@@ -231,6 +267,9 @@ struct Window {
     loss: f64,
     grad_norm: f64,
     tokens: usize,
+    /// Sequences cut since the stage began.
+    #[serde(default)]
+    cut: u64,
     /// Rate of this process: neither the tokens before a resumption nor the time between count.
     #[serde(skip, default = "Rate::new")]
     rate: Rate,
@@ -249,7 +288,7 @@ impl Rate {
 
 impl Window {
     fn new() -> Window {
-        Window { updates: 0, loss: 0.0, grad_norm: 0.0, tokens: 0, rate: Rate::new() }
+        Window { updates: 0, loss: 0.0, grad_norm: 0.0, tokens: 0, cut: 0, rate: Rate::new() }
     }
 
     /// The sums of a checkpoint, or none yet.
@@ -283,8 +322,9 @@ impl Window {
             tokens: self.tokens,
             tokens_per_s: self.rate.tokens as f64 / self.rate.since.elapsed().as_secs_f64(),
             skipped,
+            cut: self.cut,
         };
-        *self = Window::new();
+        *self = Window { cut: self.cut, ..Window::new() };
         line
     }
 }

@@ -2,8 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounds::{SHARE, Section};
 use crate::data::shop::words::{BANDS, BRANDS, CATEGORIES, VARIANTS};
-use crate::error::{Error, Result};
+use crate::error::Result;
+
+/// Purchases of one user at most.
+const MOST_EACH: u64 = 1000;
+/// Purchases of all users at most.
+const MOST_PURCHASES: u64 = 1 << 28;
 
 /// Configuration of the synthetic shop. The defaults are choices of this project, made so that a slate of ten holds the
 /// next purchase often but its place in it depends on complement, brand and price band together.
@@ -60,35 +66,20 @@ impl ShopConfig {
     ///
     /// Errors: `Config` naming the field.
     pub fn validate(&self) -> Result<()> {
-        let fail = |field: &str, problem: String| {
-            Err(Error::Config { field: format!("data.shop.{field}"), problem, hint: None })
-        };
-        let within = |field: &str, value: u32, low: u32, high: u32| match (low..=high).contains(&value) {
-            true => Ok(()),
-            false => fail(field, format!("{value}, expected {low} to {high}")),
-        };
-        within("categories", self.categories, 2, CATEGORIES.len() as u32)?;
-        within("brands", self.brands, 2, BRANDS.len() as u32)?;
+        let at = Section::new("data.shop");
+        at.whole("categories", self.categories, 2..=CATEGORIES.len() as u64)?;
+        at.whole("brands", self.brands, 2..=BRANDS.len() as u64)?;
         let shelves = self.categories * self.brands * BANDS.len() as u32;
         // Two items a category: the one bought last cannot be bought again at once.
-        within("items", self.items, 2 * self.categories, shelves * VARIANTS)?;
-        within("users", self.users, 1, u32::MAX - 1)?;
-        within("min_purchases", self.min_purchases, 1, 1000)?;
-        within("max_purchases", self.max_purchases, self.min_purchases, 1000)?;
-        for (field, value) in [
-            ("p_complement", self.p_complement),
-            ("p_brand", self.p_brand),
-            ("p_band", self.p_band),
-            ("p_two_brands", self.p_two_brands),
-        ] {
-            if !(0.0..=1.0).contains(&value) {
-                return fail(field, format!("{value}, expected a probability from 0 to 1"));
-            }
-        }
-        if !(0.0..=4.0).contains(&self.brand_skew) {
-            return fail("brand_skew", format!("{}, expected 0 to 4", self.brand_skew));
-        }
-        Ok(())
+        at.whole("items", self.items, u64::from(2 * self.categories)..=u64::from(shelves * VARIANTS))?;
+        at.whole("min_purchases", self.min_purchases, 1..=MOST_EACH)?;
+        at.whole("max_purchases", self.max_purchases, u64::from(self.min_purchases)..=MOST_EACH)?;
+        at.whole("users", self.users, 1..=MOST_PURCHASES / u64::from(self.max_purchases))?;
+        at.number("p_complement", self.p_complement, SHARE)?;
+        at.number("p_brand", self.p_brand, SHARE)?;
+        at.number("p_band", self.p_band, SHARE)?;
+        at.number("p_two_brands", self.p_two_brands, SHARE)?;
+        at.number("brand_skew", self.brand_skew, 0.0..=4.0)
     }
 }
 
@@ -103,10 +94,10 @@ mod tests {
             edit(&mut config);
             config.validate().unwrap_err().to_string()
         };
-        assert_eq!(message(|c| c.brands = 13), "config: data.shop.brands: 13, expected 2 to 12");
-        assert_eq!(message(|c| c.items = 23), "config: data.shop.items: 23, expected 24 to 11520");
-        assert_eq!(message(|c| c.max_purchases = 5), "config: data.shop.max_purchases: 5, expected 6 to 1000");
-        assert!(message(|c| c.p_band = f64::NAN).starts_with("config: data.shop.p_band: NaN, expected a probability"));
+        assert_eq!(message(|c| c.brands = 13), "config: data.shop.brands: 13: expected 2 to 12");
+        assert_eq!(message(|c| c.items = 23), "config: data.shop.items: 23: expected 24 to 11520");
+        assert_eq!(message(|c| c.max_purchases = 5), "config: data.shop.max_purchases: 5: expected 6 to 1000");
+        assert!(message(|c| c.p_band = f64::NAN).starts_with("config: data.shop.p_band: NaN: expected at least 0"));
         assert!(message(|c| c.brand_skew = -1.0).starts_with("config: data.shop.brand_skew"));
         assert!(toml::from_str::<ShopConfig>("noise = 1").is_err());
     }

@@ -3,15 +3,16 @@
 use super::super::{RunConfig, RunDir, Stage};
 use super::setting::{Setting, training};
 use super::{data, write_results};
+use crate::bounds::Section;
 use crate::console::say;
 use crate::data::{Dataset, Example};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::{self, Qwen3, Qwen3Config};
 use crate::rerank::{
     ItemSids, Markov, Scripted, ScriptedConfig, Slate, TeacherRequest, between_sids, check_student, render,
 };
 use crate::sid::SemanticIds;
-use crate::text::{Tokenizer, train_bpe};
+use crate::text::{BPE_MIN_VOCAB, Tokenizer, train_bpe};
 use crate::train::{TrainConfig, Trainer, catalogue_texts};
 use gr2_kernels::Device;
 use serde::{Deserialize, Serialize};
@@ -61,15 +62,23 @@ impl Default for BaseConfig {
 impl BaseConfig {
     /// Errors: `Config` naming the first field out of range.
     pub fn validate(&self) -> Result<()> {
-        self.train.validate("base.train")?;
-        if self.path.is_some() {
-            return Ok(());
+        let at = Section::new("base");
+        at.path("path", self.path.as_deref())?;
+        at.whole("vocab_size", self.vocab_size, BPE_MIN_VOCAB as u64..=1 << 22)?;
+        at.whole("hidden", self.hidden, 1..=1 << 16)?;
+        at.whole("layers", self.layers, 1..=1024)?;
+        at.whole("heads", self.heads, 1..=1024)?;
+        at.whole("kv_heads", self.kv_heads, 1..=self.heads as u64)?;
+        if !self.heads.is_multiple_of(self.kv_heads) {
+            let problem = format!("{}: base.heads = {} cannot share so many", self.kv_heads, self.heads);
+            return at.refuse("kv_heads", problem);
         }
-        if self.vocab_size < crate::text::BPE_MIN_VOCAB {
-            let problem = format!("{}: at least {} byte tokens", self.vocab_size, crate::text::BPE_MIN_VOCAB);
-            return Err(Error::Config { field: "base.vocab_size".into(), problem, hint: None });
+        at.whole("head_dim", self.head_dim, 2..=4096)?;
+        if !self.head_dim.is_multiple_of(2) {
+            return at.refuse("head_dim", format!("{}: rotary embedding needs an even width", self.head_dim));
         }
-        self.model(self.vocab_size).validate()
+        at.whole("ffn", self.ffn, 1..=1 << 20)?;
+        self.train.validate("base.train")
     }
 
     /// Sizes of a fresh model. Weights start wider than the usual 0.02: residual streams this narrow would start

@@ -1,7 +1,7 @@
 //! `dapo`: the fine-tuned model is reinforced by where its answers put the target.
 
 use super::super::{RunConfig, RunDir, Stage};
-use super::setting::Setting;
+use super::setting::{Setting, warn_of_positions};
 use super::{sft, slates, write_results};
 use crate::error::{Error, Result};
 use crate::eval::Metric;
@@ -60,7 +60,9 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
     let slates = slates::read(run, &setting.dataset)?;
     let (mut model, tokenizer) = sft::load(run, device)?;
     let student = Student::new(setting.prompter(), &tokenizer, &setting.sids)?;
-    let prompts = slates.train.iter().map(|slate| student.prompt(slate)).collect::<Result<_>>()?;
+    let prompts: Vec<Vec<u32>> = slates.train.iter().map(|slate| student.prompt(slate)).collect::<Result<_>>()?;
+    let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+    warn_of_positions("dapo", "prompts and answers", longest + dapo.max_new_tokens, &model);
     let task = Slates { student: &student, slates: &slates.train, prompts, decoding: dapo.decoding() };
     let held_back = &slates.validation[..slates.validation.len().min(dapo.validate_slates)];
     // NDCG@5 with the incoming order in place of invalid answers, as a server would answer
@@ -87,11 +89,11 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
         seed: config.seed,
         directory,
     };
-    trainer.run(&task, &validate)?;
+    let updates = trainer.run(&task, &validate)?;
     let cursor = Cursor::default();
     let result = Snapshot { model: &model, tokenizer: &tokenizer, optimizer: None, cursor: &cursor };
     save(&result, &directory.join("model"))?;
-    write_results(directory, &json!({ "steps": dapo.steps, "slates": slates.train.len() }))
+    write_results(directory, &json!({ "steps": dapo.steps, "updates": updates, "slates": slates.train.len() }))
 }
 
 /// The reinforced model and its tokenizer.

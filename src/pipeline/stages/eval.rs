@@ -1,8 +1,9 @@
 //! `eval`: every ranker over the test slates, and the report.
 
 use super::super::{RunConfig, RunDir, STAGES, Stage};
-use super::setting::Setting;
+use super::setting::{Setting, warn_of_positions};
 use super::{dapo, sft, slates};
+use crate::bounds::{MANY, Section};
 use crate::console::say;
 use crate::data::{Shop, Source};
 use crate::error::{Error, Result};
@@ -52,11 +53,11 @@ impl Default for EvalConfig {
 impl EvalConfig {
     /// Errors: `Config` naming the first field out of range.
     pub fn validate(&self) -> Result<()> {
-        if self.resamples == 0 {
-            let problem = "0: no interval without resampling".to_string();
-            return Err(Error::Config { field: "eval.resamples".into(), problem, hint: None });
-        }
-        Ok(())
+        let at = Section::new("eval");
+        at.because("no interval without resampling").whole("resamples", self.resamples, 1..=10_000_000)?;
+        at.whole("slates", self.slates, 0..=MANY)?;
+        at.whole("free_slates", self.free_slates, 0..=MANY)?;
+        at.whole("samples", self.samples, 0..=MANY)
     }
 }
 
@@ -83,6 +84,9 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
         let (model, tokenizer) = load(run, device)?;
         let student = Student::new(setting.prompter(), &tokenizer, &setting.sids)?;
         let decoding = config.dapo.decoding();
+        let lengths = test.iter().map(|slate| Ok(student.prompt(slate)?.len())).collect::<Result<Vec<usize>>>()?;
+        let longest = lengths.into_iter().max().unwrap_or(0);
+        warn_of_positions("eval", "prompts and answers", longest + decoding.max_new_tokens, &model);
         answers.push((name, student.rank(&model, &test, decoding)?));
         let some = &test[..test.len().min(config.eval.free_slates)];
         free_valid_rates.push(match decoding.constrained && !some.is_empty() {

@@ -3,6 +3,7 @@
 
 use super::super::{RunConfig, RunDir, Stage};
 use super::{base, data, sid, write_results};
+use crate::bounds::{MANY, Section};
 use crate::console::say;
 use crate::data::{Dataset, Part};
 use crate::error::{Error, Result};
@@ -50,6 +51,8 @@ impl MidtrainConfig {
     pub fn validate(&self) -> Result<()> {
         self.mix.validate()?;
         self.augment.validate()?;
+        let at = Section::new("midtrain").because("captions and personas would have no text");
+        at.whole("text_words", self.text_words, 1..=MANY)?;
         self.contexts.validate("midtrain.contexts")?;
         self.train.validate("midtrain.train")
     }

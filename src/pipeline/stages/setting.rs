@@ -2,8 +2,10 @@
 
 use super::super::{RunConfig, RunDir};
 use super::{data, sid};
+use crate::console::say;
 use crate::data::Dataset;
 use crate::error::Result;
+use crate::model::Qwen3;
 use crate::rerank::{Attributes, Habits, ItemSids, Knowledge, PromptConfig, Prompter};
 
 /// Everything prompts are written from.
@@ -44,4 +46,16 @@ impl Setting {
 pub(super) fn training(dataset: &Dataset) -> Vec<&[u32]> {
     let split = dataset.split();
     (0..dataset.users.len() as u32).map(|user| split.train(user)).collect()
+}
+
+/// Says so where sequences are longer than the model was made for: rotary angles go on, but it has never seen them.
+pub(super) fn warn_of_positions(stage: &str, what: &str, tokens: usize, model: &Qwen3) {
+    let positions = model.config().max_position_embeddings;
+    if tokens > positions {
+        say!(
+            "warning: {stage}: {what} of up to {tokens} tokens, and the model has {positions} positions \
+             (max_position_embeddings)\n  hint: lower prompt.history_items, prompt.title_words, slates.size or \
+             dapo.max_new_tokens"
+        );
+    }
 }

@@ -3,9 +3,10 @@
 use super::super::{RunConfig, RunDir, Stage};
 use super::setting::training;
 use super::{data, write_results};
+use crate::bounds::{MOST_DIMS, Section, WEIGHT};
 use crate::console::say;
 use crate::data::{Catalogue, Dataset};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::sid::{
     CooccurrenceConfig, Embeddings, IndexJson, ItemText, LastLevel, RqVaeConfig, SemanticIds, SvdConfig, TfidfConfig,
     assign_last_level, embed_neighbours, embed_texts, neighbours, read_embeddings, read_index_json, train_rqvae,
@@ -16,6 +17,9 @@ use gr2_kernels::Device;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::path::{Path, PathBuf};
+
+/// Values of all codebooks together at most.
+const MOST_CODEBOOK_VALUES: u64 = 1 << 30;
 
 /// Where dense item embeddings come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,15 +95,30 @@ impl Default for SidConfig {
 impl SidConfig {
     /// Errors: `Config` naming the first field out of range.
     pub fn validate(&self) -> Result<()> {
-        text::SidShape::new(self.levels, self.codes_per_level)?;
-        if !(self.collaborative >= 0.0 && self.collaborative.is_finite()) {
-            let problem = format!("{}: must not be negative", self.collaborative);
-            return Err(Error::Config { field: "sid.collaborative".into(), problem, hint: None });
+        let at = Section::new("sid");
+        match &self.embedding {
+            Embedding::Tfidf => {}
+            Embedding::Model(path) => at.path("embedding.model", Some(path))?,
+            Embedding::File(path) => at.path("embedding.file", Some(path))?,
         }
+        at.whole("levels", self.levels, 1..=text::MAX_LEVELS as u64)?;
+        at.whole("codes_per_level", self.codes_per_level, 1..=1 << 16)?;
+        at.number("collaborative", self.collaborative, WEIGHT)?;
+        at.whole("collaborative_dims", self.collaborative_dims, 1..=MOST_DIMS)?;
         self.cooccurrence.validate()?;
         self.tfidf.validate()?;
         self.svd.validate()?;
-        self.rqvae.validate()
+        self.rqvae.validate()?;
+        let values = self.levels as u64 * self.codes_per_level as u64 * self.rqvae.latent as u64;
+        if values > MOST_CODEBOOK_VALUES {
+            let problem = format!(
+                "{}: {} levels of so many codes of width sid.rqvae.latent = {} are {values} values, expected at most \
+                 {MOST_CODEBOOK_VALUES}",
+                self.codes_per_level, self.levels, self.rqvae.latent
+            );
+            return at.refuse("codes_per_level", problem);
+        }
+        Ok(())
     }
 
     /// Levels and codes per level of the ids that these settings give a catalogue.

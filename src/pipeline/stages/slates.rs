@@ -4,6 +4,7 @@ use super::super::{RunConfig, RunDir, Stage};
 use super::midtrain::{self, Generator};
 use super::setting::training;
 use super::{data, sid, write_results};
+use crate::bounds::{MANY, Section};
 use crate::console::say;
 use crate::data::{Dataset, Part};
 use crate::error::{Error, Result};
@@ -61,14 +62,17 @@ impl Default for SlatesConfig {
 impl SlatesConfig {
     /// Errors: `Config` naming the first field out of range.
     pub fn validate(&self) -> Result<()> {
-        let bad = |field: &str, problem| Err(Error::Config { field: format!("slates.{field}"), problem, hint: None });
-        if self.size < 2 {
-            return bad("size", format!("{}: nothing to re-rank", self.size));
+        let at = Section::new("slates");
+        if let SlateSource::File { train, test } = &self.source {
+            at.path("source.file.train", Some(train))?;
+            at.path("source.file.test", Some(test))?;
+            if train == test {
+                return at.refuse("source.file.test", format!("{}: is the file to train on", test.display()));
+            }
         }
-        if !(0.0..1.0).contains(&self.held_back) {
-            return bad("held_back", format!("{}: must be at least 0 and below 1", self.held_back));
-        }
-        Ok(())
+        at.because("nothing to re-rank").whole("size", self.size, 2..=10_000)?;
+        at.whole("practice", self.practice, 0..=MANY)?;
+        at.number("held_back", self.held_back, 0.0..1.0)
     }
 }
 

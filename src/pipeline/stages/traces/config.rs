@@ -1,13 +1,11 @@
 //! Settings of the traces.
 
+use crate::bounds::{MOST_TOKENS, Section};
 use crate::error::{Error, Result};
 use crate::rerank::{HttpConfig, ScriptedConfig, TraceConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-
-/// Longest answer and largest batch of a checkpoint as teacher.
-const MOST: usize = 1 << 20;
 
 /// Who reasons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,23 +40,11 @@ impl Default for LocalConfig {
 }
 
 impl LocalConfig {
-    fn validate(&self) -> Result<()> {
-        let refuse = |field: &str, problem: String, hint: Option<&str>| {
-            let field = format!("traces.local.{field}");
-            Err(Error::Config { field, problem, hint: hint.map(str::to_owned) })
-        };
-        if self.path.as_os_str().is_empty() {
-            return refuse("path", "is not set".into(), Some("the directory of a checkpoint"));
-        }
-        if !(self.temperature.is_finite() && self.temperature >= 0.0) {
-            return refuse("temperature", format!("{}: expected a number of at least 0", self.temperature), None);
-        }
-        for (field, value) in [("max_new_tokens", self.max_new_tokens), ("batch", self.batch)] {
-            if !(1..=MOST).contains(&value) {
-                return refuse(field, format!("{value}: expected 1 to {MOST}"), None);
-            }
-        }
-        Ok(())
+    fn validate(&self, section: &str) -> Result<()> {
+        let at = Section::new(section);
+        at.number("temperature", self.temperature, 1e-7..=1000.0)?;
+        at.whole("max_new_tokens", self.max_new_tokens, 1..=MOST_TOKENS)?;
+        at.whole("batch", self.batch, 1..=65_536)
     }
 
     /// Everything an answer depends on beside prompt and attempt; `checkpoint` is the hash of the checkpoint's files.
@@ -108,11 +94,17 @@ impl TracesConfig {
     /// Errors: `Config` naming the first field out of range.
     pub fn validate(&self) -> Result<()> {
         self.sampling.validate("traces.sampling")?;
+        self.scripted.validate("traces.scripted")?;
+        self.local.validate("traces.local")?;
         self.http.validate_secrets("traces.http")?;
         match self.teacher {
-            TeacherChoice::Scripted => self.scripted.validate("traces.scripted"),
             TeacherChoice::Http => self.http.validate("traces.http"),
-            TeacherChoice::Local => self.local.validate(),
+            TeacherChoice::Local if self.local.path.as_os_str().is_empty() => Err(Error::Config {
+                field: "traces.local.path".into(),
+                problem: "is not set".into(),
+                hint: Some("the directory of a checkpoint".into()),
+            }),
+            TeacherChoice::Scripted | TeacherChoice::Local => Ok(()),
         }
     }
 
