@@ -69,7 +69,7 @@ fn one_bad_example_is_skipped_and_counted_and_the_others_are_learnt() {
         let examples = examples(&[1.0, 1.0, f32::NAN, 1.0, 1.0]);
         // 20 updates, 4 of them bad, never two in a row within an epoch of five
         let updates = train(&mut model, &config(4, 3), &examples, directory.path()).expect("goes on");
-        assert_eq!(updates, 20, "{device}");
+        assert_eq!(updates, 16, "{device}: those that were made");
         let log = directory.path().join("metrics.jsonl");
         assert_eq!(smoke::column(&log, "skipped"), [2.0, 4.0], "{device}");
         let loss = smoke::column(&log, "loss");

@@ -49,7 +49,11 @@ pub fn work(work: Work) -> std::io::Result<bool> {
     let page = Page::open(&work.page)?;
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map_or("nowhere".to_owned(), |at| format!("{}:{}", at.file(), at.line()));
-        let said = info.payload_as_str().unwrap_or("a panic without words").to_owned();
+        let said = {
+            let payload = info.payload();
+            let text = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
+            text.unwrap_or("a panic without words").to_owned()
+        };
         PANIC.set((place, said));
     }));
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).stack_size(STACK).build_global();

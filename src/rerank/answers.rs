@@ -187,7 +187,7 @@ mod tests {
         let expected = ["a", "b", "newer"].map(|text| Some(text.to_owned()));
         let looked = Answers::look(&new, &both);
         assert_eq!((&texts(&looked)[..3], &texts(&looked)[3]), (&expected[..], &None));
-        assert_eq!(files(&question(&here, "a").parent().unwrap().to_path_buf()).len(), 0, "looking writes nothing");
+        assert_eq!(files(question(&here, "a").parent().unwrap()).len(), 0, "looking writes nothing");
         let opened = Answers::open(&new, &both).unwrap();
         assert_eq!(&texts(&opened)[..3], expected);
         assert!(!old.exists() && older.exists(), "what is there twice stays where it is");

@@ -139,6 +139,6 @@ mod tests {
             KnowledgeConfig { min_lift: 0.5, ..Default::default() }.validate("prompt.kp").unwrap_err().to_string();
         assert!(wrong.starts_with("config: prompt.kp.min_lift: 0.5"), "{wrong}");
         let wrong = KnowledgeConfig { hints: 0, ..Default::default() }.validate("prompt.kp").unwrap_err().to_string();
-        assert!(wrong.starts_with("config: prompt.kp.hints: 0: switch"), "{wrong}");
+        assert!(wrong.starts_with("config: prompt.kp.hints: 0: expected 1 to "), "{wrong}");
     }
 }

@@ -148,7 +148,7 @@ mod tests {
             "```jsonc\n{\n  // note }\n  \"a\": \"b\", /* { */ \"c\": [1,],\n}\n```",
             "<think>{\"x\": 1}</think>{\"a\":\u{a0}\"b\",\"c\":[1]}",
         ] {
-            assert_eq!(all(text), [object.clone()], "{text}");
+            assert_eq!(all(text), std::slice::from_ref(&object), "{text}");
         }
         assert_eq!(
             all(r#"{"x": {"y": 1}} {"z": 2}"#),

@@ -366,7 +366,7 @@ pub(super) mod tests {
     #[test]
     fn wrong_values_name_their_field() {
         let wrong = PromptConfig { title_words: 0, ..Default::default() }.validate("prompt").unwrap_err().to_string();
-        assert_eq!(wrong, "config: prompt.title_words: 0: a prompt shows at least one");
+        assert_eq!(wrong, "config: prompt.title_words: 0: expected 1 to 4294967295 (a prompt shows at least one)");
         assert!(toml::from_str::<PromptConfig>("kp = true").is_err());
         let config: PromptConfig = toml::from_str("order = \"candidates_first\"\nentry = \"sid_first\"").unwrap();
         assert_eq!((config.order, config.entry), (PromptOrder::CandidatesFirst, EntryOrder::SidFirst));

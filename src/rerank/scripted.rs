@@ -420,9 +420,12 @@ mod tests {
         let message = wrong(ScriptedConfig { temperature: -1.0, ..Default::default() });
         assert_eq!(message, "config: traces.scripted.temperature: -1: expected at least 0, at most 1000000");
         let message = wrong(ScriptedConfig { cited: 3, ..Default::default() });
-        assert_eq!(message, "config: traces.scripted.cited: 3: expected 1 or 2");
+        assert_eq!(message, "config: traces.scripted.cited: 3: expected 1 to 2");
         let weights = Weights { topic: f64::NAN, ..Weights::default() };
         let message = wrong(ScriptedConfig { weights, ..Default::default() });
-        assert!(message.starts_with("config: traces.scripted.weights: Weights { topic: NaN"), "{message}");
+        assert!(
+            message.starts_with("config: traces.scripted.weights.topic: NaN: expected at least -1000000"),
+            "{message}"
+        );
     }
 }

@@ -52,7 +52,9 @@ impl Mutator {
             accepted,
             refused: vec![],
         };
-        mutator.first[mutator.seeds..].to_vec().into_iter().for_each(|input| mutator.keep(input, false));
+        for input in crate::corpus(target.name) {
+            mutator.keep(input, false);
+        }
         mutator
     }
 

@@ -1,8 +1,8 @@
 //! Answers: texts of teachers and of the student, token ids, and answers kept on disk.
 
 use gr2::rerank::{
-    Answer, AnswerReader, Cached, Form, ItemSids, PromptStyle, Question, Reply, Response, Teacher, TeacherRequest,
-    parse, render,
+    Answer, AnswerReader, Answers, Cached, Form, ItemSids, PromptStyle, Question, Reply, Response, Teacher,
+    TeacherRequest, parse, render,
 };
 use gr2::text::{Message, SidShape, SidTokens, Tokenizer, train_bpe};
 use serde_json::Value;
@@ -149,7 +149,14 @@ impl Teacher for Mute {
 }
 
 fn mute() -> Reply {
-    Reply { text: String::new(), truncated: false, prompt_tokens: None, completion_tokens: Some(0), cached: false }
+    Reply {
+        text: String::new(),
+        truncated: false,
+        refused: false,
+        prompt_tokens: None,
+        completion_tokens: Some(0),
+        cached: false,
+    }
 }
 
 /// An answer kept on disk, damaged or not.
@@ -161,10 +168,10 @@ pub const CACHE: Target = Target {
         vec![kept.to_vec(), serde_json::to_vec(&mute()).expect("serialises")]
     },
     slow: SLOW,
-    words: &["text", "truncated", "prompt_tokens", "completion_tokens", "cached"],
+    words: &["text", "truncated", "refused", "prompt_tokens", "completion_tokens", "cached"],
     reader: || {
         let folder = Scratch::new();
-        let cached = Cached::new(Mute, folder.path()).expect("a folder");
+        let cached = Cached::new(Mute, Answers::open(folder.path(), &[]).expect("a folder"));
         let request = || TeacherRequest {
             slate: 0,
             question: Question { user: 0, history: &[0], candidates: &CANDIDATES },
@@ -179,7 +186,7 @@ pub const CACHE: Target = Target {
             match cached.ask(&request(), 0) {
                 Ok(Response::Answered(reply)) if reply.cached => Verdict::Accepted(reply.text.len() as u64),
                 Ok(Response::Answered(_)) => Verdict::Refused("damaged".into()),
-                Ok(Response::Unanswered(problem)) => panic!("not asked again: {problem}"),
+                Ok(other) => panic!("not asked again: {other:?}"),
                 Err(error) => Verdict::Refused(error.to_string()),
             }
         })

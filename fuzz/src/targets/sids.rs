@@ -1,6 +1,6 @@
 //! Semantic ids: of a run, of others, and as text.
 
-use gr2::sid::{SemanticIds, Trie, read_index_json, read_jsonl, write_index_json, write_jsonl};
+use gr2::sid::{IndexJson, SemanticIds, Trie, read_index_json, read_jsonl, write_index_json, write_jsonl};
 use gr2::text::SidShape;
 
 use super::shop;
@@ -46,12 +46,12 @@ pub const INDEX_JSON: Target = Target {
         let catalogue = shop::dataset().catalogue;
         Box::new(move |input| {
             let path = folder.put("X.index.json", input);
-            let read = read_index_json(&path, &catalogue, 4);
-            if let Ok((ids, _)) = &read {
+            let read = read_index_json(&path, &catalogue);
+            if let Ok(IndexJson { ids, .. }) = &read {
                 assert_eq!(ids.items(), catalogue.len());
                 check(ids);
             }
-            Verdict::of(read, |(ids, unknown)| 100 * ids.levels() + unknown)
+            Verdict::of(read, |read| 100 * read.ids.levels() + read.unknown)
         })
     },
 };

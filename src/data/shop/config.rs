@@ -6,6 +6,8 @@ use crate::bounds::{SHARE, Section};
 use crate::data::shop::words::{BANDS, BRANDS, CATEGORIES, VARIANTS};
 use crate::error::Result;
 
+/// Users at most.
+const MOST_USERS: u64 = 20_000_000;
 /// Purchases of one user at most.
 const MOST_EACH: u64 = 1000;
 /// Purchases of all users at most.
@@ -74,7 +76,7 @@ impl ShopConfig {
         at.whole("items", self.items, u64::from(2 * self.categories)..=u64::from(shelves * VARIANTS))?;
         at.whole("min_purchases", self.min_purchases, 1..=MOST_EACH)?;
         at.whole("max_purchases", self.max_purchases, u64::from(self.min_purchases)..=MOST_EACH)?;
-        at.whole("users", self.users, 1..=MOST_PURCHASES / u64::from(self.max_purchases))?;
+        at.whole("users", self.users, 1..=MOST_USERS.min(MOST_PURCHASES / u64::from(self.max_purchases)))?;
         at.number("p_complement", self.p_complement, SHARE)?;
         at.number("p_brand", self.p_brand, SHARE)?;
         at.number("p_band", self.p_band, SHARE)?;

@@ -101,6 +101,7 @@ impl SidConfig {
             Embedding::Model(path) => at.path("embedding.model", Some(path))?,
             Embedding::File(path) => at.path("embedding.file", Some(path))?,
         }
+        at.path("index", self.index.as_deref())?;
         at.whole("levels", self.levels, 1..=text::MAX_LEVELS as u64)?;
         at.whole("codes_per_level", self.codes_per_level, 1..=1 << 16)?;
         at.number("collaborative", self.collaborative, WEIGHT)?;

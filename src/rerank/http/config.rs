@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::bounds::{MANY, Section, above};
 use crate::error::{Error, Result};
 use crate::secrets::{MASK, Secrets, has_mask, has_userinfo, looks_like_key, masked, masked_url, secrets_in};
 
 /// Requests under way at most: each has a thread.
-const MOST_PARALLEL: usize = 1024;
+const MOST_PARALLEL: u64 = 1024;
 /// Bytes of a file that holds a key, at most.
 const LONGEST_KEY: u64 = 16 << 10;
 /// Where a key belongs.
@@ -98,30 +99,18 @@ impl HttpConfig {
             let hint = "build with `cargo build --release --features tls`, or reach the endpoint through a local proxy";
             return refuse("base_url", format!("{}: this build speaks http only", self.base_url), Some(hint));
         }
-        if self.model.is_empty() {
+        if self.model.trim().is_empty() {
             return refuse("model", "is not set".into(), Some("the names are listed at {base_url}/models"));
         }
-        if !(self.temperature.is_finite() && self.temperature >= 0.0) {
-            return refuse("temperature", format!("{}: expected a number of at least 0", self.temperature), None);
-        }
-        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            return refuse("top_p", format!("{}: expected more than 0, at most 1", self.top_p), None);
-        }
-        for (field, value) in [("timeout", self.timeout), ("backoff", self.backoff)] {
-            if !(value > 0.0 && value <= 86_400.0) {
-                return refuse(field, format!("{value}: expected seconds, more than 0 and at most a day"), None);
-            }
-        }
-        for (field, value) in [("max_tokens", self.max_tokens as usize), ("parallel", self.parallel)] {
-            if value == 0 {
-                return refuse(field, "0: expected at least 1".into(), None);
-            }
-        }
-        if self.parallel > MOST_PARALLEL {
-            let problem = format!("{}: expected at most {MOST_PARALLEL}", self.parallel);
-            return refuse("parallel", problem, None);
-        }
-        Ok(())
+        let at = Section::new(section);
+        at.number("temperature", self.temperature, 0.0..=1000.0)?;
+        at.number("top_p", self.top_p, above(0.0, 1.0))?;
+        // seconds, a day at most
+        at.number("timeout", self.timeout, above(0.0, 86_400.0))?;
+        at.number("backoff", self.backoff, above(0.0, 86_400.0))?;
+        at.whole("max_tokens", self.max_tokens, 1..=MANY)?;
+        at.whole("retries", self.retries, 0..=10_000)?;
+        at.whole("parallel", self.parallel, 1..=MOST_PARALLEL)
     }
 
     /// Checks that secrets are where they belong; `section` as in [`HttpConfig::validate`]. Also holds for settings that are
@@ -244,11 +233,13 @@ mod tests {
         }
         let key = message(HttpConfig { api_key_env: Some("GR2_TEST_UNSET_KEY".into()), ..model() });
         assert!(key.contains("the environment variable GR2_TEST_UNSET_KEY is not set"), "{key}");
-        assert!(message(HttpConfig { timeout: 0.0, ..model() }).contains("traces.http.timeout: 0: expected seconds"));
+        assert!(
+            message(HttpConfig { timeout: 0.0, ..model() }).contains("traces.http.timeout: 0: expected more than 0")
+        );
         assert!(message(HttpConfig { top_p: 0.0, ..model() }).contains("traces.http.top_p: 0: expected"));
         assert!(message(HttpConfig { parallel: 0, ..model() }).contains("traces.http.parallel: 0"));
         assert!(
-            message(HttpConfig { parallel: 5000, ..model() }).contains("traces.http.parallel: 5000: expected at most")
+            message(HttpConfig { parallel: 5000, ..model() }).contains("traces.http.parallel: 5000: expected 1 to")
         );
         for url in ["http://", "http://:80/v1", "http://host:port/v1", "http://host/v1#x"] {
             let wrong = message(HttpConfig { base_url: url.into(), ..model() });

@@ -93,6 +93,7 @@ impl Default for TracesConfig {
 impl TracesConfig {
     /// Errors: `Config` naming the first field out of range.
     pub fn validate(&self) -> Result<()> {
+        Section::new("traces").path("cache", self.cache.as_deref())?;
         self.sampling.validate("traces.sampling")?;
         self.scripted.validate("traces.scripted")?;
         self.local.validate("traces.local")?;
