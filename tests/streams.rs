@@ -6,6 +6,7 @@ mod support;
 use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -120,7 +121,15 @@ fn a_closed_terminal_interrupts_a_run_unless_it_is_to_be_outlived() {
     // long enough to be hung up on
     let settings = ["base.train.epochs=10000"];
     let out = root.path().join("hung up");
-    let child = run(&out, &settings).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starts gr2");
+    let mut command = run(&out, &settings);
+    // SAFETY: it only sets the signal back: whoever runs the tests may ignore hang-ups.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGHUP, libc::SIG_DFL);
+            Ok(())
+        })
+    };
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starts gr2");
     wait_for_log(&out, "base");
     send("-HUP", child.id());
     let output = child.wait_with_output().expect("ends");

@@ -241,6 +241,7 @@ mod tests {
         let marked = "a {%- generation %}\nb{% endgeneration -%}\n c {% set generation = 1 %}{{ generation }}";
         assert_eq!(inline(marked).unwrap(), "abc 1");
         assert_eq!(without_generation_tags("{%+ generation -%}{{ x }} {%"), "{%+ if true -%}{{ x }} {%");
+        assert_eq!(without_generation_tags("{%}{{ x }}%}"), "{%}{{ x }}%}");
     }
 
     #[test]

@@ -66,8 +66,9 @@ pub(super) fn without_generation_tags(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(open) = rest.find("{%") {
-        let Some(length) = rest[open..].find("%}") else { break };
-        let (start, end) = (open + 2, open + length);
+        let start = open + 2;
+        let Some(length) = rest[start..].find("%}") else { break };
+        let end = start + length;
         let tag = &rest[start..end];
         let word = tag.trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+');
         out += &rest[..start];

@@ -106,6 +106,6 @@ mod tests {
             ("2", Kind::Number, false),
         ];
         assert_eq!(found, expected.map(|(text, kind, key)| (text.to_owned(), kind, key)));
-        assert_eq!(values(b"]}'open \"\\"), []);
+        assert_eq!(values(b"]}' \"\\"), []);
     }
 }
