@@ -68,8 +68,10 @@ fn refusal(text: &str, name: &str, value: &str) -> Option<String> {
 /// The refusal names the setting, with or without its section.
 fn names(message: &str, name: &str) -> bool {
     // a variant of a choice is no table to the parser
-    let name = &name.replace("slates.source.file.", "slates.source.");
-    message.contains(name) || name.rsplit('.').next().is_some_and(|last| message.contains(&format!("`{last}`")))
+    let parsed = name.replace("slates.source.file.", "slates.source.");
+    message.contains(name)
+        || message.contains(&parsed)
+        || name.rsplit('.').next().is_some_and(|last| message.contains(&format!("`{last}`")))
 }
 
 /// What is wrong with how a setting's value is met, if it must be refused or may be.
