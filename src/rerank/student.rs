@@ -53,6 +53,11 @@ impl<'a> Student<'a> {
         self.template.encode_prompt(self.tokenizer, &self.prompter.student(&question)?, false)
     }
 
+    /// [`Student::prompt`] of every slate.
+    pub fn prompts(&self, slates: &[Slate]) -> Result<Vec<Vec<u32>>> {
+        slates.iter().map(|slate| self.prompt(slate)).collect()
+    }
+
     /// The answer that generated tokens are.
     pub fn read(&self, slate: &Slate, tokens: &[u32]) -> std::result::Result<Answer, Invalid> {
         self.reader.parse(tokens, &slate.candidates)
@@ -83,9 +88,14 @@ impl<'a> Student<'a> {
         }
     }
 
-    /// The model's greedy answer to every slate.
-    pub fn rank(&self, model: &Qwen3, slates: &[Slate], decoding: Decoding) -> Result<Vec<Ranked>> {
-        let prompts: Vec<Vec<u32>> = slates.iter().map(|slate| self.prompt(slate)).collect::<Result<_>>()?;
+    /// The model's greedy answer to every slate, given their prompts.
+    pub fn rank(
+        &self,
+        model: &Qwen3,
+        slates: &[Slate],
+        prompts: &[Vec<u32>],
+        decoding: Decoding,
+    ) -> Result<Vec<Ranked>> {
         let config = RolloutConfig {
             samples: 1,
             max_new_tokens: decoding.max_new_tokens,
@@ -98,7 +108,7 @@ impl<'a> Student<'a> {
             kv_cache: Dtype::F32,
         };
         let grammar = self.grammar(slates.iter(), decoding);
-        let rollouts = rollout(model, &prompts, &*grammar, &config)?;
+        let rollouts = rollout(model, prompts, &*grammar, &config)?;
         let ranked = |(slate, rollout): (&Slate, Rollout)| {
             let text = self.tokenizer.decode(&rollout.tokens, false)?;
             Ok(Ranked { text, answer: self.read(slate, &rollout.tokens) })

@@ -5,7 +5,8 @@
 //! advantages inside each group ([`group_advantages`]), and [`dapo_loss`] gives the loss and its gradient with respect to the
 //! log-probability of every generated token. [`rollout_stats`] sums the step up for the log.
 //!
-//! Only two files hold a model: `policy` computes log-probabilities and gradients of packed groups, `trainer` is the loop.
+//! Three files hold a model: `sample` generates and judges, `policy` computes log-probabilities and gradients of packed groups,
+//! `trainer` is the loop.
 
 mod advantage;
 mod config;
@@ -15,6 +16,7 @@ mod monitor;
 mod overlong;
 mod policy;
 mod reward;
+mod sample;
 mod signal;
 mod trainer;
 
@@ -26,4 +28,5 @@ pub use monitor::{LogprobGap, RolloutRecord, RolloutStats, logprob_gap, rollout_
 pub use overlong::Overlong;
 pub use policy::{Group, Logps, PolicyPass, Response, policy_gradients, response_logps};
 pub use reward::{Outcome, Reward, RewardConfig, RewardKind, reward};
-pub use trainer::{DapoTrainer, Task, Verdict};
+pub use sample::{Task, Verdict};
+pub use trainer::DapoTrainer;

@@ -1,50 +1,24 @@
 //! The DAPO loop: sample groups until enough of them have signal, reward, normalise, update.
 
-use super::policy::{Group, Logps, Response, policy_gradients, response_logps};
+use super::policy::{Group, Logps, policy_gradients, response_logps};
+use super::sample::{Sampled, Task};
 use super::signal::{Facts, Signal};
 use super::{
-    Credit, DapoConfig, DapoMetrics, DynamicSampling, LogprobGap, Outcome, PolicyStats, Reward, RolloutRecord,
-    RolloutStats, SamplingStats, SamplingVerdict, group_advantages, logprob_gap, reward, rollout_stats,
+    DapoConfig, DapoMetrics, DynamicSampling, LogprobGap, PolicyStats, RolloutStats, SamplingStats, SamplingVerdict,
+    logprob_gap, rollout_stats,
 };
 use crate::autograd::Gradients;
 use crate::console::{Hold, Progress, check_interrupt, hold, say};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::generate::{Grammar, Rollout, RolloutConfig, SamplerConfig, rollout};
 use crate::model::{self, Qwen3};
 use crate::optim::{Decay, Optimizer, Schedule, StepReport};
-use crate::tensor::stream;
 use crate::text::Tokenizer;
 use crate::train::{Cursor, NonFiniteGuard, Snapshot, restore, save};
-use gr2_kernels::Dtype;
-use rand::seq::SliceRandom;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Instant;
-
-/// What an answer achieved, and whether it is the incoming order again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Verdict {
-    /// The outcome the reward is computed from.
-    pub outcome: Outcome,
-    /// True if the answer is valid and equal to the incoming order.
-    pub copied: bool,
-    /// Tokens of a valid answer after which its rank was settled.
-    pub settled: Option<usize>,
-}
-
-/// Slates as a task: prompts, and what becomes of answers.
-pub trait Task: Sync {
-    /// Prompt tokens of every slate.
-    fn prompts(&self) -> &[Vec<u32>];
-
-    /// What limits the answers to these slates, one prompt each.
-    fn grammar(&self, indices: &[usize]) -> Box<dyn Grammar + '_>;
-
-    /// Judges the answer to slate `index`; one that was cut off has no token that ends an answer.
-    fn judge(&self, index: usize, tokens: &[u32]) -> Result<Verdict>;
-}
 
 /// One run of DAPO.
 pub struct DapoTrainer<'a> {
@@ -90,14 +64,6 @@ impl Line {
     fn facts(&self) -> Facts {
         Facts { step: self.step, rollouts: self.rollouts, sampling: self.sampling, updates: self.updates }
     }
-}
-
-/// A group with everything known of it.
-struct Sampled {
-    index: usize,
-    rollouts: Vec<Rollout>,
-    verdicts: Vec<Verdict>,
-    rewards: Vec<Reward>,
 }
 
 impl DapoTrainer<'_> {
@@ -290,78 +256,6 @@ impl DapoTrainer<'_> {
             update_seconds: started.elapsed().as_secs_f64(),
             rollout_tokens_per_s: generated as f64 / rollout_seconds,
         })
-    }
-
-    /// One round of generation: the next `wanted` prompts in a shuffled order, G rollouts each.
-    fn sample(&self, task: &dyn Task, cursor: &mut Cursor, round: usize, wanted: usize) -> Result<Vec<Sampled>> {
-        let size = task.prompts().len();
-        let mut indices: Vec<usize> = vec![];
-        while indices.len() < wanted {
-            let mut order: Vec<usize> = (0..size).collect();
-            order.shuffle(&mut stream(self.seed, "dapo order", cursor.epoch, 0));
-            let left = wanted - indices.len();
-            indices.extend(order.iter().skip(cursor.position).take(left));
-            cursor.position += left;
-            if cursor.position >= size {
-                (cursor.epoch, cursor.position) = (cursor.epoch + 1, 0);
-            }
-        }
-        let prompts: Vec<Vec<u32>> = indices.iter().map(|&i| task.prompts()[i].clone()).collect();
-        let config = RolloutConfig {
-            samples: self.config.group_size,
-            max_new_tokens: self.config.max_new_tokens,
-            stop: self.stop.clone(),
-            sampler: SamplerConfig::sampling(self.config.temperature),
-            vocab_limit: self.tokenizer.vocab_size(),
-            seed: self.seed,
-            step: cursor.step * self.config.max_rounds as u64 + round as u64,
-            max_rows: self.config.max_rows,
-            kv_cache: Dtype::F32,
-        };
-        let mut rollouts = rollout(self.model, &prompts, &*task.grammar(&indices), &config)?.into_iter();
-        indices
-            .into_iter()
-            .map(|index| {
-                let rollouts: Vec<Rollout> = rollouts.by_ref().take(self.config.group_size).collect();
-                let verdicts: Vec<Verdict> =
-                    rollouts.iter().map(|r| task.judge(index, &r.tokens)).collect::<Result<_>>()?;
-                let rewards = verdicts.iter().map(|v| reward(v.outcome, &self.config.reward)).collect::<Result<_>>()?;
-                Ok(Sampled { index, rollouts, verdicts, rewards })
-            })
-            .collect()
-    }
-
-    fn records<'s>(&self, sampled: &'s [Sampled]) -> Vec<RolloutRecord<'s>> {
-        let record = |s: &'s Sampled, i: usize| RolloutRecord {
-            outcome: s.verdicts[i].outcome,
-            reward: s.rewards[i],
-            overlong: self.config.overlong.penalty(s.rollouts[i].tokens.len()),
-            copied: s.verdicts[i].copied,
-            tokens: &s.rollouts[i].tokens,
-            truncated: !s.rollouts[i].finished,
-        };
-        sampled.iter().flat_map(|s| (0..s.rollouts.len()).map(move |i| record(s, i))).collect()
-    }
-
-    /// Groups ready for the update: advantages of the shaped rewards, old log-probabilities not known yet.
-    fn groups<'s>(&self, task: &dyn Task, kept: impl Iterator<Item = &'s Sampled>) -> Result<Vec<Group>> {
-        kept.map(|s| {
-            let shaped: Vec<f32> = s
-                .rewards
-                .iter()
-                .zip(&s.rollouts)
-                .map(|(r, o)| r.total + self.config.overlong.penalty(o.tokens.len()))
-                .collect();
-            let advantages = group_advantages(&shaped, self.config.group_size, self.config.adv_eps)?;
-            let answers = s.rollouts.iter().zip(&s.verdicts).zip(advantages.values);
-            let responses = answers.map(|((rollout, Verdict { settled, .. }), advantage)| {
-                let Rollout { tokens, allowed, logps: logp_sampled, .. } = rollout.clone();
-                let settled = settled.filter(|_| self.config.credit == Credit::UntilSettled).unwrap_or(tokens.len());
-                Response { tokens, allowed, settled, logp_sampled, logp_old: None, advantage }
-            });
-            Ok(Group { prompt: task.prompts()[s.index].clone(), responses: responses.collect() })
-        })
-        .collect()
     }
 
     /// The updates of one step.

@@ -60,17 +60,18 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
     let slates = slates::read(run, &setting.dataset)?;
     let (mut model, tokenizer) = sft::load(run, device)?;
     let student = Student::new(setting.prompter(), &tokenizer, &setting.sids)?;
-    let prompts: Vec<Vec<u32>> = slates.train.iter().map(|slate| student.prompt(slate)).collect::<Result<_>>()?;
+    let prompts = student.prompts(&slates.train)?;
     let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
     warn_of_positions("dapo", "prompts and answers", longest + dapo.max_new_tokens, &model);
     let task = Slates { student: &student, slates: &slates.train, prompts, decoding: dapo.decoding() };
     let held_back = &slates.validation[..slates.validation.len().min(dapo.validate_slates)];
+    let held_back_prompts = student.prompts(held_back)?;
     // NDCG@5 with the incoming order in place of invalid answers, as a server would answer
     let validate = |model: &Qwen3| -> Result<Option<f64>> {
         if held_back.is_empty() {
             return Ok(None);
         }
-        let ranked = student.rank(model, held_back, dapo.decoding())?;
+        let ranked = student.rank(model, held_back, &held_back_prompts, dapo.decoding())?;
         let ranks: Vec<Option<usize>> = ranked
             .iter()
             .zip(held_back)

@@ -84,15 +84,16 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
         let (model, tokenizer) = load(run, device)?;
         let student = Student::new(setting.prompter(), &tokenizer, &setting.sids)?;
         let decoding = config.dapo.decoding();
-        let lengths = test.iter().map(|slate| Ok(student.prompt(slate)?.len())).collect::<Result<Vec<usize>>>()?;
-        let longest = lengths.into_iter().max().unwrap_or(0);
+        let prompts = student.prompts(&test)?;
+        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
         warn_of_positions("eval", "prompts and answers", longest + decoding.max_new_tokens, &model);
-        answers.push((name, student.rank(&model, &test, decoding)?));
-        let some = &test[..test.len().min(config.eval.free_slates)];
-        free_valid_rates.push(match decoding.constrained && !some.is_empty() {
+        answers.push((name, student.rank(&model, &test, &prompts, decoding)?));
+        let some = test.len().min(config.eval.free_slates);
+        free_valid_rates.push(match decoding.constrained && some > 0 {
             true => {
-                let free = student.rank(&model, some, Decoding { constrained: false, ..decoding })?;
-                Some(free.iter().filter(|r| r.answer.is_ok()).count() as f64 / some.len() as f64)
+                let freely = Decoding { constrained: false, ..decoding };
+                let free = student.rank(&model, &test[..some], &prompts[..some], freely)?;
+                Some(free.iter().filter(|r| r.answer.is_ok()).count() as f64 / some as f64)
             }
             false => None,
         });
