@@ -7,13 +7,15 @@
 
 pub mod error;
 
-pub mod secrets;
-
 pub mod bounds;
 
 pub mod sandbox;
 
 pub mod console;
+
+pub mod checksum;
+
+pub mod secrets;
 
 pub mod files;
 

@@ -52,7 +52,7 @@ impl fmt::Display for Overrun {
 
 /// Runs `work` on a thread of its own and waits for it.
 ///
-/// Half of the stack is left for what frees memory on the way back, which asks for none and is not seen. Work that
+/// Half of the stack is left for what frees memory while unwinding, which asks for none and is not seen. Work that
 /// neither asks for memory nor ends goes on after [`Overrun::Time`], until the program ends.
 pub fn run<T: Send + 'static>(
     limits: Limits,

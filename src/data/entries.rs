@@ -12,7 +12,7 @@ use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, MapAccess
 
 use super::lines::{open_bytes, read_error};
 use super::loose_json::LooseJson;
-use crate::console::interrupted;
+use crate::console::check_interrupt;
 use crate::error::{Error, Result};
 
 /// The largest entry taken as a record; a larger one is no file of this layout.
@@ -31,17 +31,15 @@ where
     let given = Rc::new(Cell::new(0));
     let loose = LooseJson::new(open_bytes(path)?, given.clone(), LARGEST_ENTRY);
     let mut json = serde_json::Deserializer::from_reader(BufReader::with_capacity(1 << 18, loose));
-    let mut stopped = false;
+    let mut stopped = Ok(());
     let mut entry = |key: String, value: V| {
         given.set(0);
-        stopped = interrupted();
-        if stopped { Err(String::new()) } else { each(key, value) }
+        stopped = check_interrupt();
+        if stopped.is_err() { Err(String::new()) } else { each(key, value) }
     };
     let entries = Entries { expected, each: &mut entry, value: PhantomData };
     let read = entries.deserialize(&mut json).and_then(|()| json.end());
-    if stopped {
-        return Err(Error::Interrupted { stage: "data".to_owned() });
-    }
+    stopped?;
     read.map_err(|source| {
         let line = source.line() as u64;
         if source.is_io() {

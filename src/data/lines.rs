@@ -8,7 +8,7 @@ use flate2::read::MultiGzDecoder;
 use serde::de::DeserializeOwned;
 
 use super::loose_json::loosened;
-use crate::console::interrupted;
+use crate::console::check_interrupt;
 use crate::error::{Error, Result};
 
 /// Lines after which an interrupt is looked for.
@@ -54,8 +54,8 @@ impl Lines {
             self.number += 1;
             let read = self.reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut self.buffer);
             let read = read.map_err(|source| read_error(&self.path, self.number, source))?;
-            if self.number.is_multiple_of(EVERY) && interrupted() {
-                return Err(Error::Interrupted { stage: "data".to_owned() });
+            if self.number.is_multiple_of(EVERY) {
+                check_interrupt()?;
             }
             if read == 0 {
                 return Ok(None);

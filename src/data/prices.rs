@@ -3,7 +3,6 @@
 //! A comma with one or two digits after it can only be a decimal comma. `1,299` and `1.299` can be either: they are read
 //! in the way of the file, that is with decimal commas if some price of it has one and none a decimal point.
 
-use super::Item;
 use super::fields::Slot;
 
 /// Currencies that stand before or after a number.
@@ -72,8 +71,7 @@ impl Prices {
         }
         for (slot, other) in self.others.drain(..) {
             if let Some(Slot::Usable(item)) = slots.get_mut(slot as usize) {
-                let Item { price, .. } = &mut **item;
-                *price = Some(other);
+                item.price = Some(other);
             }
         }
     }
@@ -154,6 +152,7 @@ fn read_number(number: &str) -> Option<Reading> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Item;
 
     #[test]
     fn numbers_show_their_decimal_sign() {

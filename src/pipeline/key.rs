@@ -4,9 +4,9 @@
 //! the run directory that the stage reads, and the keys of its inputs. It does not cover how long, how often, how many at a time,
 //! at what price, where or on which device: such settings may change without making anything again.
 
-use super::checksum::{Checksum, sha256};
 use super::stages::{Embedding, SlateSource, TeacherChoice};
 use super::{RunConfig, Stage};
+use crate::checksum::{Checksum, sha256};
 use crate::error::{Error, Result};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ pub(super) fn outside_hash(config: &RunConfig, stage: Stage) -> Result<String> {
 /// Name, size and hash of each of these files.
 fn outside_contents(config: &RunConfig, stage: Stage) -> Result<Vec<Value>> {
     let contents = |path: PathBuf| {
-        let Checksum { bytes, sha256 } = Checksum::of(&path)?;
+        let Checksum { bytes, sha256 } = Checksum::remembered(&path)?;
         // the folder may move
         Ok(json!([path.file_name().map(|name| name.to_string_lossy()), bytes, sha256]))
     };

@@ -4,7 +4,6 @@
 //! the keys of the stages it read in `manifest.json`; it is skipped when nothing of that changed, and resumes when it
 //! was interrupted.
 
-mod checksum;
 mod config;
 mod key;
 mod plan;

@@ -4,12 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::Reply;
-use super::http::hex;
+use crate::checksum::sha256;
 use crate::error::{Error, Result};
-use crate::files::write_atomic;
+use crate::files::{TEMPORARY, sweep_older, write_atomic};
 use crate::text::Message;
 
 /// Age from which a file half written is one that a kill has left, in whichever process.
@@ -37,10 +36,12 @@ impl Answers {
     /// Errors: `Io`, also if no file can be made in the directory: an answer that is paid for must not be lost to that.
     pub fn open(directory: &Path, older: &[PathBuf]) -> Result<Self> {
         std::fs::create_dir_all(directory).map_err(Error::io(directory))?;
-        let probe = tempfile::Builder::new().prefix(".writing-").tempfile_in(directory);
+        let probe = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(directory);
         drop(probe.map_err(Error::io(directory))?);
         let answers = Answers::look(directory, older);
-        answers.remove_half_written();
+        for written in folders(directory).iter().map(PathBuf::as_path).chain([directory]) {
+            sweep_older(written, LEFT_BEHIND)?;
+        }
         for older in older {
             answers.take_in(older)?;
         }
@@ -49,8 +50,7 @@ impl Answers {
 
     /// The file of one answer.
     pub fn path(&self, parameters: &Value, messages: &[Message], attempt: u32) -> PathBuf {
-        let key = json!([parameters, messages, attempt]).to_string();
-        let name = hex(&Sha256::digest(key));
+        let name = sha256(json!([parameters, messages, attempt]).to_string());
         self.directory.join(&name[..2]).join(format!("{}.json", &name[2..]))
     }
 
@@ -110,16 +110,6 @@ impl Answers {
         }
         let _ = std::fs::remove_dir(older);
         Ok(())
-    }
-
-    fn remove_half_written(&self) {
-        for file in folders(&self.directory).iter().flat_map(|folder| files(folder)).chain(files(&self.directory)) {
-            let half = file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".writing-"));
-            let age = || file.metadata().ok()?.modified().ok()?.elapsed().ok();
-            if half && age().is_some_and(|age| age > LEFT_BEHIND) {
-                let _ = std::fs::remove_file(&file);
-            }
-        }
     }
 }
 

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::answers::Answers;
 use super::{Form, PromptStyle, Response, Teacher, TeacherRequest};
-use crate::console::interrupted;
-use crate::error::{Error, Result};
+use crate::console::check_interrupt;
+use crate::error::Result;
 
 /// A teacher with its answers in [`Answers`]. A kill loses no answer that had arrived; processes may share a directory, and
 /// threads that ask the same wait for each other. A teacher that reads no prompt is asked directly, its answers costing
@@ -43,9 +43,7 @@ impl<T: Teacher> Cached<T> {
             if !free.is_empty() {
                 return Ok(Claim { cached: self, numbers: free, paths });
             }
-            if interrupted() {
-                return Err(Error::Interrupted { stage: "traces".into() });
-            }
+            check_interrupt()?;
             let waited = self.ended.wait_timeout(under_way, Duration::from_millis(100));
             under_way = waited.unwrap_or_else(|e| e.into_inner()).0;
         }

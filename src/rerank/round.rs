@@ -11,7 +11,7 @@ use super::{
     Answer, ControlTokens, Invalid, Problem, PromptStyle, Prompter, Reply, Response, Sampling, Slate, Teacher,
     TeacherRequest, TraceConfig, parse,
 };
-use crate::console::{Progress, interrupted};
+use crate::console::{Progress, check_interrupt};
 use crate::error::{Error, Result};
 use crate::text::Message;
 
@@ -120,9 +120,7 @@ impl Round<'_> {
     }
 
     fn ask_batch(&self, batch: &[usize]) -> Result<Vec<Came>> {
-        if interrupted() {
-            return Err(Error::Interrupted { stage: "traces".into() });
-        }
+        check_interrupt()?;
         let requests: Vec<TeacherRequest> = batch.iter().map(|&at| self.request(at)).collect::<Result<_>>()?;
         let responses = self.teacher.ask_all(&requests, self.attempt)?;
         batch.iter().zip(responses).map(|(&at, response)| Ok((at, self.outcome(at, response)?))).collect()

@@ -3,7 +3,10 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
 use super::MASK;
+use crate::checksum::hex;
 
 /// Characters of a secret at least; what is shorter (`EMPTY`, `x`) keeps nobody out, and stands in many words. From four
 /// characters on it is masked in messages, where it is a word of its own.
@@ -11,6 +14,9 @@ const SHORTEST: usize = 8;
 const SHORTEST_WORD: usize = 4;
 /// Characters in a row that give a secret away.
 const PIECE: usize = 8;
+
+/// What percent codes are for: all but the unreserved characters of RFC 3986.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Secrets that were sent, in every spelling in which they may come back.
 #[derive(Debug, Clone, Default)]
@@ -102,15 +108,11 @@ fn mask_word(text: String, word: &str) -> String {
 fn spellings_of(secret: &str) -> Vec<String> {
     let json = serde_json::Value::from(secret).to_string();
     let json = json[1..json.len() - 1].to_owned();
-    let percent = |byte: u8| match byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-        true => char::from(byte).to_string(),
-        false => format!("%{byte:02X}"),
-    };
     let html = secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
-    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex(secret.as_bytes());
     let mut all = vec![
         secret.to_owned(),
-        secret.bytes().map(percent).collect(),
+        utf8_percent_encode(secret, RESERVED).to_string(),
         json.replace('/', "\\/"),
         json,
         html,

@@ -1,5 +1,6 @@
 //! Settings without the secrets in them: by the name of a setting, and by the look of its value.
 
+use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
 use super::MASK;
@@ -110,7 +111,7 @@ fn walk(value: &Value, secret: bool, change: &mut dyn FnMut(&str, bool) -> Strin
 /// path is none.
 pub fn has_userinfo(url: &str) -> bool {
     let after = url.split_once("://").map_or(url, |(_, after)| after);
-    let plain = percent_decoded(after);
+    let plain = percent_decode_str(after).decode_utf8_lossy();
     let plain = plain.split(['?', '#']).next().unwrap_or_default();
     plain.match_indices('@').any(|(at, _)| !plain[..at].ends_with('/'))
 }
@@ -124,7 +125,7 @@ pub fn masked_url(url: &str) -> String {
     let (path, query) = after.split_at(after.find('?').unwrap_or(after.len()));
     let host = match has_userinfo(url) {
         true => {
-            let plain = percent_decoded(path);
+            let plain = percent_decode_str(path).decode_utf8_lossy();
             let rest = plain.rsplit_once('@').map_or("", |(_, rest)| rest);
             format!("{MASK}@{rest}")
         }
@@ -138,26 +139,6 @@ pub fn masked_url(url: &str) -> String {
     };
     let query = query.strip_prefix('?').map(|query| query.split('&').map(pair).collect::<Vec<_>>().join("&"));
     format!("{scheme}://{host}{}", query.map(|query| format!("?{query}")).unwrap_or_default())
-}
-
-/// A text with `%40` and the like as the characters they stand for.
-fn percent_decoded(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
-    while at < bytes.len() {
-        let code = (bytes[at] == b'%').then(|| text.get(at + 1..at + 3)).flatten();
-        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
-            }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// A message about settings without their secrets: the rest of a line after `api_key =` and its like, users and passwords

@@ -8,8 +8,6 @@
 //! | `generation_config.json` | ids of eos and pad | every field as it came; all ids of eos, and pad, filled in |
 //! | `config.json` | ids of eos and pad | by the model, not here |
 
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
@@ -80,18 +78,18 @@ impl Tokenizer {
     }
 
     /// Writes `tokenizer.json`, `tokenizer_config.json`, `generation_config.json` and `chat_template.jinja` into `dir`,
-    /// which exists, so that transformers gives the same ids and the same chats, and ends generations where they end here. Each file is synced to disk; to replace a
-    /// checkpoint at once, write into a temporary directory and rename it.
+    /// which exists, so that transformers gives the same ids and the same chats, and ends generations where they end here. The files
+    /// are not synced to disk: `files::replace_directory` does that, and keeps an older checkpoint until all of them are.
     pub fn save(&self, dir: impl AsRef<Path>) -> Result<()> {
         let dir = dir.as_ref();
         let json = self.inner.to_string(true).map_err(|e| refusal(TOKENIZER, e))?;
-        write_synced(&dir.join(TOKENIZER), &json)?;
+        write(&dir.join(TOKENIZER), &json)?;
         let config = Value::Object(self.config_to_save());
-        write_synced(&dir.join(TOKENIZER_CONFIG), &format!("{config:#}"))?;
+        write(&dir.join(TOKENIZER_CONFIG), &format!("{config:#}"))?;
         let generation = Value::Object(self.generation_to_save());
-        write_synced(&dir.join(GENERATION), &format!("{generation:#}"))?;
+        write(&dir.join(GENERATION), &format!("{generation:#}"))?;
         if let Some((template, _)) = self.template_source() {
-            write_synced(&dir.join(TEMPLATE), template)?;
+            write(&dir.join(TEMPLATE), template)?;
         }
         Ok(())
     }
@@ -204,13 +202,8 @@ fn read_json(path: &Path) -> Result<Map<String, Value>> {
     serde_json::from_slice(&bytes).map_err(|e| refusal(path.display(), e))
 }
 
-fn write_synced(path: &Path, text: &str) -> Result<()> {
-    let write = || -> std::io::Result<()> {
-        let mut file = File::create(path)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    };
-    write().map_err(Error::io(path))
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).map_err(Error::io(path))
 }
 
 #[cfg(test)]

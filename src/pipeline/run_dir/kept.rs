@@ -46,26 +46,28 @@ pub(super) fn park(root: &Path, stage: Stage, key: &str) -> Result<PathBuf> {
 }
 
 /// Moves a kept result with this key back to the stage's folder, which must not be there; a finished and intact one before an
-/// unfinished one. Returns whether there was one.
+/// unfinished one. Returns its manifest.
 ///
 /// Errors: `Io`.
-pub(super) fn restore(root: &Path, stage: Stage, key: &str) -> Result<bool> {
-    let mut found: Vec<(bool, PathBuf)> = vec![];
+pub(super) fn restore(root: &Path, stage: Stage, key: &str) -> Result<Option<Manifest>> {
+    let mut found: Vec<(PathBuf, Manifest)> = vec![];
     for path in folders(root, stage)? {
         // folders that are not ours are passed over
         if let Ok(Some(manifest)) = Manifest::read(&path)
             && (manifest.stage, manifest.key.as_str()) == (stage, key)
             && manifest.damage(&path)?.is_none()
         {
-            found.push((!manifest.finished, path));
+            found.push((path, manifest));
         }
     }
-    found.sort();
-    let Some((_, from)) = found.into_iter().next() else { return Ok(false) };
+    // in the order of their names otherwise
+    let Some((from, manifest)) = found.into_iter().min_by_key(|(_, manifest)| !manifest.finished) else {
+        return Ok(None);
+    };
     let to = root.join(stage.name());
     std::fs::rename(&from, &to).map_err(Error::io(&from))?;
     files::sync_directory(root).map_err(Error::io(root))?;
-    Ok(true)
+    Ok(Some(manifest))
 }
 
 /// Every kept result of a run.

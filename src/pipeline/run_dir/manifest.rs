@@ -1,7 +1,7 @@
 //! `manifest.json` of a stage's folder: what the result was made from, and the checksums of its files.
 
 use super::super::Stage;
-use super::super::checksum::Checksum;
+use crate::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::files;
 use serde::{Deserialize, Serialize};

@@ -1,8 +1,9 @@
 //! `run.json`: what makes a folder a run directory of ours, and which files in it we may replace.
 
-use super::super::{STAGES, checksum::sha256};
+use super::super::STAGES;
 use super::lock::LOCK;
 use super::manifest::Manifest;
+use crate::checksum::sha256;
 use crate::error::{Error, Result};
 use crate::files;
 use serde::{Deserialize, Serialize};

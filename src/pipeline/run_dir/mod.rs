@@ -11,7 +11,8 @@ mod marker;
 
 pub use kept::Kept;
 
-use super::{RunConfig, STAGES, Stage, checksum::sha256, key};
+use super::{RunConfig, STAGES, Stage, key};
+use crate::checksum::sha256;
 use crate::console::say;
 use crate::error::{Error, Result};
 use crate::files;
@@ -69,13 +70,13 @@ impl RunDir {
     ///
     /// Errors: as [`RunDir::make`], other than for a missing input.
     pub(super) fn is_made(&self, stage: Stage, config: &RunConfig) -> Result<bool> {
-        let manifest = |stage: Stage| own_manifest(&self.stage(stage), stage).map(|found| found.filter(|m| m.finished));
         for &input in stage.inputs() {
-            if manifest(input)?.is_none() {
+            if self.finished(input)?.is_none() {
                 return Ok(false);
             }
         }
-        Ok(manifest(stage)?.is_some_and(|found| self.key(stage, config).is_ok_and(|key| key == found.key)))
+        let Some(found) = self.finished(stage)? else { return Ok(false) };
+        Ok(self.key(stage, config)? == found.key)
     }
 
     /// The run's own directory.
@@ -115,9 +116,12 @@ impl RunDir {
             let kept = kept::park(&self.root, stage, &other.key)?;
             say!("{name}: made from other inputs, which is kept in {}", kept.display());
         }
-        if found.is_none() && kept::restore(&self.root, stage, &key)? {
-            say!("{name}: made before with these settings, put back");
-            found = own_manifest(&directory, stage)?;
+        if found.is_none() {
+            found = kept::restore(&self.root, stage, &key)?;
+            if let Some(intact) = &found {
+                say!("{name}: made before with these settings, put back");
+                self.note_intact(intact);
+            }
         }
         if let Some(finished) = found.take_if(|found| found.finished) {
             let Some(damage) = self.damage(&finished)? else {
@@ -179,7 +183,7 @@ impl RunDir {
     pub fn seconds(&self) -> Result<Vec<(Stage, f64)>> {
         let mut found = vec![];
         for &stage in STAGES {
-            if let Some(manifest) = own_manifest(&self.stage(stage), stage)?.filter(|m| m.finished) {
+            if let Some(manifest) = self.finished(stage)? {
                 found.push((stage, manifest.seconds));
             }
         }
@@ -188,15 +192,19 @@ impl RunDir {
 
     /// Hash of everything that decides the result of a stage.
     fn key(&self, stage: Stage, config: &RunConfig) -> Result<String> {
-        let inputs = stage.inputs().iter().map(|&input| Ok(self.finished(stage, input)?.key));
+        let inputs = stage.inputs().iter().map(|&input| Ok(self.input(stage, input)?.key));
         let inputs = inputs.collect::<Result<Vec<String>>>()?;
         Ok(sha256(key::deciding_text(config, stage, &inputs)?))
     }
 
+    /// The finished result of a stage, if it is there.
+    fn finished(&self, stage: Stage) -> Result<Option<Manifest>> {
+        Ok(own_manifest(&self.stage(stage), stage)?.filter(|found| found.finished))
+    }
+
     /// The finished result of `input` that `stage` needs.
-    fn finished(&self, stage: Stage, input: Stage) -> Result<Manifest> {
-        let found = own_manifest(&self.stage(input), input)?.filter(|m| m.finished);
-        found.ok_or_else(|| Error::Run {
+    fn input(&self, stage: Stage, input: Stage) -> Result<Manifest> {
+        self.finished(input)?.ok_or_else(|| Error::Run {
             stage: stage.name().into(),
             problem: format!("needs the result of `{}`, which is not in {}", input.name(), self.root.display()),
             hint: Some(format!("run `gr2 {} CONFIG --out {}` first", input.name(), self.root.display())),
@@ -211,11 +219,11 @@ impl RunDir {
             hint: Some(format!("rerun `gr2 {}`, which makes it again, or put back what it wrote", input.name())),
         };
         for &input in stage.inputs() {
-            let manifest = self.finished(stage, input)?;
+            let manifest = self.input(stage, input)?;
             if let Some(damage) = self.damage(&manifest)? {
                 return Err(refuse(input, damage));
             }
-            // what follows reads that checkpoint where it lies, not a copy
+            // what follows reads that checkpoint in place, not a copy
             let outside = input == Stage::Base && stage == Stage::Midtrain && config.base.path.is_some();
             if outside && self.key(input, config)? != manifest.key {
                 return Err(refuse(input, "is of another checkpoint than base.path is now".into()));

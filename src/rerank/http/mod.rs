@@ -28,8 +28,9 @@ use send::{Line, Received};
 
 use super::teacher::quote;
 use super::{Form, Problem, PromptStyle, Reply, Response, Teacher, TeacherRequest};
-use crate::console::interrupted;
-use crate::error::{Error, Result};
+use crate::checksum::hex;
+use crate::console::check_interrupt;
+use crate::error::Result;
 use crate::secrets::{Secrets, masked_url};
 use crate::tensor::stream;
 
@@ -124,17 +125,11 @@ impl HttpTeacher {
     }
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Sleeps, but not through an interrupt.
 fn sleep(duration: Duration) -> Result<()> {
     let end = Instant::now() + duration;
     loop {
-        if interrupted() {
-            return Err(Error::Interrupted { stage: "traces".into() });
-        }
+        check_interrupt()?;
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Ok(());

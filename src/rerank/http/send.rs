@@ -4,8 +4,8 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::retry_after;
-use crate::console::interrupted;
-use crate::error::{Error, Result};
+use crate::console::{check_interrupt, interrupted};
+use crate::error::Result;
 
 /// Longest body of a response that is read, decompressed.
 const LONGEST_BODY: u64 = 16 << 20;
@@ -54,7 +54,7 @@ impl Line {
                 }
                 Err(RecvTimeoutError::Timeout) if interrupted() => {
                     if Instant::now() >= *end.get_or_insert_with(|| Instant::now() + GRACE) {
-                        return Err(Error::Interrupted { stage: "traces".into() });
+                        check_interrupt()?;
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
