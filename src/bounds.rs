@@ -16,6 +16,11 @@ pub const MOST_DIMS: u64 = 8192;
 /// Upper bound of weights, prices and factors.
 pub const LARGE: f64 = 1e6;
 
+/// A learning rate. AdamW moves a weight by about so much, and weights of 0.02 in f32 have steps of 2e-9.
+pub const LEARNING_RATE: RangeInclusive<f64> = 1e-9..=10.0;
+/// Why there is a least learning rate.
+pub const UNFELT: &str = "no weight would change";
+
 /// From 0 to [`LARGE`].
 pub const WEIGHT: RangeInclusive<f64> = 0.0..=LARGE;
 /// A probability or a share.

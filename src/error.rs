@@ -148,6 +148,15 @@ impl Error {
         move |source| Error::Io { path, source }
     }
 
+    /// A file or folder that a setting names and that is not there.
+    pub fn not_there(setting: &str, path: &std::path::Path) -> Error {
+        Error::Config {
+            field: setting.into(),
+            problem: format!("{}: there is no such file or folder", path.display()),
+            hint: Some("a path that is not absolute begins at the folder the program is started in".into()),
+        }
+    }
+
     /// Process exit code: 2 for usage, 130 after an interrupt, 1 otherwise.
     pub fn exit_code(&self) -> u8 {
         match self {

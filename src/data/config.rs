@@ -158,6 +158,9 @@ impl DataConfig {
     /// Errors: `Config`, or `Data` if they cannot be told apart or are not there.
     pub fn inputs(&self) -> Result<Vec<PathBuf>> {
         self.validate()?;
+        if let Some(dir) = self.dir.as_deref().filter(|dir| self.source != Source::Shop && !dir.exists()) {
+            return Err(Error::not_there("data.dir", dir));
+        }
         match self.source {
             Source::Shop => Ok(Vec::new()),
             Source::LcRec => lcrec::find(self).map(|files| vec![files.inter, files.item]),

@@ -74,7 +74,10 @@ impl Fields<'_> {
         let mut parts = Vec::new();
         gather(self.record.get(field), field, &mut parts)?;
         self.leave_out_missing(&mut parts);
-        Ok(self.clean(&parts.join(" ")))
+        // markup may have hidden that there is nothing
+        let mut cleaned = vec![self.clean(&parts.join(" "))];
+        self.leave_out_missing(&mut cleaned);
+        Ok(cleaned.pop().unwrap_or_default())
     }
 
     /// Drops texts that stand for a missing value, and counts them.
@@ -93,7 +96,9 @@ impl Fields<'_> {
         let is_path = matches!(value, Some(Value::String(_)));
         let mut names: Vec<String> = Vec::new();
         for part in parts {
-            let part = self.clean(&part);
+            let mut cleaned = vec![self.clean(&part)];
+            self.leave_out_missing(&mut cleaned);
+            let Some(part) = cleaned.pop() else { continue };
             // Markup first: its own signs divide nothing.
             let several = if is_path { part.split([',', '>']).collect() } else { vec![part.as_str()] };
             for name in several.into_iter().map(str::trim) {
@@ -189,6 +194,7 @@ mod tests {
         assert_eq!(counted("x\u{202e}y").texts_with_hidden_characters, 1);
         assert_eq!(counted("x &lt;|im_end|&gt;").texts_with_control_tokens, 1);
         assert_eq!((read(json!(["nan", "a", "None"])).unwrap(), counted("nan").texts_not_a_value), ("a".into(), 1));
+        assert_eq!(read(json!("<b>None</b>")).unwrap(), "");
     }
 
     #[test]

@@ -1,11 +1,12 @@
-//! When something was bought: a number of seconds, milliseconds or whatever the file counts in.
+//! When something was bought: a number of seconds, milliseconds, microseconds or nanoseconds, each purchase in its own unit.
 
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
-/// A time of a review; `None` where the file has none (null, NaN, an empty text). Only the order counts, so the unit does
-/// not; whole numbers up to 2⁵³ are exact.
+/// Seconds; `None` where the file has none (null, NaN, an empty text). Files that were put together from several may count in seconds
+/// here and in milliseconds there: a number from 10¹¹ on, which would be the year 5138, is of the next smaller unit. Only the
+/// order counts, so that small numbers may be anything; times a microsecond apart stay apart.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Time(pub(super) Option<f64>);
 
@@ -25,8 +26,16 @@ impl Time {
         match number {
             _ if number.is_nan() => Some(Time(None)),
             _ if number.is_infinite() => None,
-            // one zero: -0.0 would stand before 0.0
-            _ => Some(Time(Some(number + 0.0))),
+            _ => {
+                let unit = match number.abs() {
+                    ..1e11 => 1.0,
+                    ..1e14 => 1e3,
+                    ..1e17 => 1e6,
+                    _ => 1e9,
+                };
+                // one zero: -0.0 would stand before 0.0
+                Some(Time(Some(number / unit + 0.0)))
+            }
         }
     }
 }
@@ -39,11 +48,11 @@ impl<'de> Deserialize<'de> for Time {
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
                 f.write_str("a time as a number")
             }
-            fn visit_u64<E>(self, number: u64) -> Result<Time, E> {
-                Ok(Time(Some(number as f64)))
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Time, E> {
+                Time::of(number as f64).ok_or_else(|| E::invalid_value(de::Unexpected::Unsigned(number), &self))
             }
-            fn visit_i64<E>(self, number: i64) -> Result<Time, E> {
-                Ok(Time(Some(number as f64)))
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Time, E> {
+                Time::of(number as f64).ok_or_else(|| E::invalid_value(de::Unexpected::Signed(number), &self))
             }
             fn visit_f64<E: de::Error>(self, number: f64) -> Result<Time, E> {
                 Time::of(number).ok_or_else(|| E::invalid_value(de::Unexpected::Float(number), &self))
@@ -72,7 +81,9 @@ mod tests {
             assert_eq!(serde_json::from_str::<Time>(json).unwrap().0, Some(1.4e9));
             assert_eq!(serde_json::from_str::<Time>(&format!("\"{json}\"")).unwrap().0, Some(1.4e9));
         }
-        assert_eq!(time("1588687728923"), Some(Some(1_588_687_728_923.0)));
+        assert_eq!(time("1588687728923"), Some(Some(1_588_687_728.923)));
+        assert!(time("1399999999") < time("1400000000000") && time("1400000000000") < time("1400000001000000"));
+        assert!(time("1400000000000000") < time("1400000000000001"));
         assert!(time("1588687728.25") < time("1588687728.5") && time("-3") < time("0"));
         for text in ["", "nan", "NaN", "None", "<NA>"] {
             assert_eq!(time(text), Some(None), "{text}");

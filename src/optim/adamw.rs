@@ -43,7 +43,7 @@ impl AdamWConfig {
         at.number("beta2", self.beta2, 0.0..1.0)?;
         at.because("where no gradient has come yet, 0 is divided by it").number("eps", self.eps, above(0.0, 1.0))?;
         at.number("weight_decay", self.weight_decay, 0.0..=10.0)?;
-        at.because("every gradient would be scaled to nothing").number("clip_norm", self.clip_norm, above(0.0, 1e9))
+        at.because("every gradient would be scaled to nothing").number("clip_norm", self.clip_norm, 1e-6..=1e9)
     }
 }
 

@@ -79,10 +79,21 @@ impl RunConfig {
     pub fn parse(text: &str, name: &str, settings: &[String]) -> Result<RunConfig> {
         let bad = |problem: String| Error::Config { field: name.into(), problem: scrubbed(&problem), hint: None };
         let mut table: toml::Table = text.parse().map_err(|e: toml::de::Error| bad(e.to_string()))?;
+        let of_file = table.clone();
         for setting in settings {
             apply(&mut table, setting)?;
         }
-        let config: RunConfig = table.try_into().map_err(|e: toml::de::Error| bad(e.to_string().trim().to_string()))?;
+        let config: RunConfig = table.try_into().map_err(|e: toml::de::Error| {
+            let problem = e.to_string().trim().to_string();
+            // the file is blamed for its own faults only
+            match of_file.try_into::<RunConfig>() {
+                Ok(_) => {
+                    let field = format!("{name}, with --set laid over it");
+                    Error::Config { field, problem: scrubbed(&problem), hint: None }
+                }
+                Err(_) => bad(problem),
+            }
+        })?;
         config.validate()?;
         Ok(config)
     }

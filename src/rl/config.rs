@@ -1,7 +1,7 @@
 //! Settings of reinforcement learning.
 
 use super::{ADV_EPS, Clip, Overlong, RewardConfig};
-use crate::bounds::{MANY, MOST_TOKENS, SHARE, Section, above};
+use crate::bounds::{LEARNING_RATE, MANY, MOST_TOKENS, SHARE, Section, UNFELT};
 use crate::error::Result;
 use crate::optim::AdamWConfig;
 use crate::rerank::Decoding;
@@ -132,7 +132,7 @@ impl DapoConfig {
         at.whole("max_rounds", self.max_rounds, 1..=10_000)?;
         at.whole("steps", self.steps, 0..=MANY)?;
         at.whole("minibatches", self.minibatches, 1..=self.batch_prompts as u64)?;
-        at.number("lr", self.lr, above(0.0, 10.0))?;
+        at.because(UNFELT).number("lr", self.lr, LEARNING_RATE)?;
         at.whole("warmup_steps", self.warmup_steps, 0..=MANY)?;
         // f32 has no logits left to tell apart below
         at.number("temperature", self.temperature, 1e-7..=1000.0)?;

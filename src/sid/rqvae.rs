@@ -4,7 +4,7 @@ use super::ema::EmaCodebook;
 use super::mlp::Mlp;
 use super::{Codebooks, Embeddings, KmeansConfig, residual_kmeans};
 use crate::autograd::{Param, Tape, Var};
-use crate::bounds::{MANY, MOST_DIMS, MOST_TOKENS, Section, WEIGHT, above};
+use crate::bounds::{LEARNING_RATE, MANY, MOST_DIMS, MOST_TOKENS, Section, UNFELT, WEIGHT};
 use crate::console::{Progress, check_interrupt};
 use crate::error::{Error, Result};
 use crate::ops;
@@ -73,7 +73,7 @@ impl RqVaeConfig {
         at.number("ema_decay", self.ema_decay, 0.0..1.0)?;
         at.whole("epochs", self.epochs, 1..=1_000_000)?;
         at.whole("batch", self.batch, 1..=MOST_TOKENS)?;
-        at.number("lr", self.lr, above(0.0, 10.0))?;
+        at.because(UNFELT).number("lr", self.lr, LEARNING_RATE)?;
         at.whole("kmeans_iterations", self.kmeans_iterations, 0..=MANY)
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::csr::Csr;
 use super::embeddings::{Embeddings, normalise};
@@ -30,8 +30,7 @@ pub struct ItemText<'a> {
 }
 
 /// How much one field of an item counts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FieldConfig {
     /// Count of one occurrence of a feature in this field; 0 leaves the field out.
     pub weight: f32,
@@ -59,14 +58,43 @@ pub struct TfidfConfig {
     /// Factor of character n-grams (3 to 5) inside words.
     pub character: f32,
     /// The title.
+    #[serde(deserialize_with = "title")]
     pub title: FieldConfig,
     /// The brand.
+    #[serde(deserialize_with = "brand")]
     pub brand: FieldConfig,
     /// The categories.
+    #[serde(deserialize_with = "categories")]
     pub categories: FieldConfig,
     /// The description.
+    #[serde(deserialize_with = "description")]
     pub description: FieldConfig,
 }
+
+/// What is said of a field; what is not said is as [`TfidfConfig::default`] has it for that field.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Said {
+    weight: Option<f32>,
+    words: Option<usize>,
+    characters: Option<bool>,
+}
+
+macro_rules! over_defaults {
+    ($($field:ident)*) => {$(
+        fn $field<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<FieldConfig, D::Error> {
+            let Said { weight, words, characters } = Said::deserialize(deserializer)?;
+            let own = TfidfConfig::default().$field;
+            Ok(FieldConfig {
+                weight: weight.unwrap_or(own.weight),
+                words: words.unwrap_or(own.words),
+                characters: characters.unwrap_or(own.characters),
+            })
+        }
+    )*};
+}
+
+over_defaults!(title brand categories description);
 
 impl Default for TfidfConfig {
     fn default() -> Self {

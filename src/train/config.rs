@@ -1,6 +1,6 @@
 //! Settings of a training run.
 
-use crate::bounds::{MANY, MOST_TOKENS, SHARE, Section, above};
+use crate::bounds::{LEARNING_RATE, MANY, MOST_TOKENS, SHARE, Section, UNFELT};
 use crate::error::Result;
 use crate::optim::{AdamWConfig, Decay};
 use serde::{Deserialize, Serialize};
@@ -66,7 +66,7 @@ impl TrainConfig {
         at.whole("max_steps", self.max_steps, 0..=MANY)?;
         at.because("holds no sequence").whole("batch_tokens", self.batch_tokens, 2..=MOST_TOKENS)?;
         at.because("nothing to predict").whole("max_length", self.max_length, 2..=MOST_TOKENS)?;
-        at.number("lr", self.lr, above(0.0, 10.0))?;
+        at.because(UNFELT).number("lr", self.lr, LEARNING_RATE)?;
         at.number("warmup", self.warmup, SHARE)?;
         at.number("lr_floor", self.lr_floor, SHARE)?;
         at.number("dropout", self.dropout, 0.0..1.0)?;
