@@ -56,16 +56,24 @@ impl Secrets {
         Secrets { pieces: pieces.collect(), spellings, words }
     }
 
-    /// A text with [`MASK`] for every secret that stands in it whole.
+    /// A text with [`MASK`] for every secret and every part of one, eight characters of it or more: a server or a limit may have
+    /// cut it. All else stays as it is.
     pub fn mask(&self, text: &str) -> String {
-        self.spellings.iter().fold(text.to_owned(), |text, spelling| text.replace(spelling.as_str(), MASK))
+        let masked = self.without_pieces(text);
+        // escapes are undone only where they hide something
+        let plain = plain_escapes(&masked);
+        let again = self.without_pieces(&plain);
+        if again == plain { masked } else { again }
     }
 
-    /// A text with [`MASK`] also for parts of a secret, eight characters of it or more: for messages, where a server or a
-    /// limit may have cut it.
-    pub fn mask_pieces(&self, text: &str) -> String {
+    /// [`Secrets::mask`] for messages: short secrets are taken out as well, where they are words.
+    pub fn mask_message(&self, text: &str) -> String {
         let text = self.words.iter().fold(plain_escapes(text), |text, word| mask_word(text, word));
-        let text = self.mask(&text);
+        self.without_pieces(&text)
+    }
+
+    fn without_pieces(&self, text: &str) -> String {
+        let text = self.spellings.iter().fold(text.to_owned(), |text, spelling| text.replace(spelling.as_str(), MASK));
         if self.pieces.is_empty() {
             return text;
         }
@@ -198,7 +206,7 @@ mod tests {
             ("a sk-*** b\\u00e9", "a sk-*** b\\u00e9"),
             ("é 1234567", "é 1234567"),
         ] {
-            assert_eq!(secrets.mask_pieces(text), expected);
+            assert_eq!(secrets.mask_message(text), expected);
         }
     }
 
@@ -206,8 +214,21 @@ mod tests {
     fn what_keeps_nobody_out_is_left_alone() {
         let secrets = Secrets::new(["ink-1", "x", ""]);
         assert_eq!(secrets.mask("an ink-1 box"), "an ink-1 box", "answers stay whole");
-        assert_eq!(secrets.mask_pieces("ink-1, ink-12 or pink-1: ink-1"), "***, ink-12 or pink-1: ***");
+        assert_eq!(secrets.mask_message("ink-1, ink-12 or pink-1: ink-1"), "***, ink-12 or pink-1: ***");
         let bearer = Secrets::new(["Bearer abcdefghi"]);
         assert_eq!(bearer.mask("key abcdefghi"), "key ***");
+    }
+
+    #[test]
+    fn answers_lose_parts_and_escapes_of_secrets_and_nothing_else() {
+        let secrets = Secrets::new(["sk-ABCDEFGH-12345678"]);
+        for text in
+            ["sk-ABCDEFGH-1234567", "SK-abcdefgh-12345678", "sk-ABCDEFG H-12345678", "\\u0073k-ABCDEFGH-12345678"]
+        {
+            let masked = secrets.mask(text);
+            assert!(masked.contains(MASK) && !masked.to_ascii_lowercase().contains("defgh-1"), "{masked}");
+        }
+        let answer = r#"{"explanation": "a \u0022quoted\u0022 title", "ranking": [1]}"#;
+        assert_eq!(secrets.mask(answer), answer);
     }
 }

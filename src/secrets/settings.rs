@@ -53,8 +53,8 @@ pub fn is_secret_name(name: &str) -> bool {
     ["apikey", "secret", "passw", "passphrase", "authorization", "credential", "bearer", "cookie", "signature"]
         .iter()
         .any(|part| has(part))
-        || ["token", "key", "pwd"].iter().any(|end| name.ends_with(end))
-        || ["auth", "pass", "sig"].contains(&name.as_str())
+        || ["token", "key", "keys", "pwd", "auth", "jwt"].iter().any(|end| name.ends_with(end))
+        || ["pass", "sig", "tokens", "accesstokens", "apitokens", "authtokens"].contains(&name.as_str())
 }
 
 /// Whether a text looks like a key whatever it is called: an authorization, or the beginning of a well-known kind.
@@ -99,8 +99,12 @@ fn walk(value: &Value, secret: bool, change: &mut dyn FnMut(&str, bool) -> Strin
         Value::String(text) => Value::String(change(text, (secret || looks_like_key(text)) && !text.is_empty())),
         Value::Array(list) => list.iter().map(|value| walk(value, secret, change)).collect(),
         Value::Object(fields) => {
-            let field =
-                |(name, value): (&String, &Value)| (name.clone(), walk(value, secret || is_secret_name(name), change));
+            // { name = "Authorization", value = "..." }
+            let of_secret = ["name", "header", "field"]
+                .iter()
+                .any(|name| fields.get(*name).and_then(Value::as_str).is_some_and(is_secret_name));
+            let is_secret = |name: &str| secret || is_secret_name(name) || of_secret && name.starts_with("value");
+            let field = |(name, value): (&String, &Value)| (name.clone(), walk(value, is_secret(name), change));
             Value::Object(fields.iter().map(field).collect::<Map<_, _>>())
         }
         other => other.clone(),
@@ -108,12 +112,13 @@ fn walk(value: &Value, secret: bool, change: &mut dyn FnMut(&str, bool) -> Strin
 }
 
 /// Whether an address has a user or a password in it, spelt plainly or in percent codes. An `@` that begins a part of the
-/// path is none.
+/// path is none; one before the first `/` is, even where a `?` or `#` in the password ends the host's part by the letter.
 pub fn has_userinfo(url: &str) -> bool {
     let after = url.split_once("://").map_or(url, |(_, after)| after);
     let plain = percent_decode_str(after).decode_utf8_lossy();
-    let plain = plain.split(['?', '#']).next().unwrap_or_default();
-    plain.match_indices('@').any(|(at, _)| !plain[..at].ends_with('/'))
+    let path = plain.split(['?', '#']).next().unwrap_or_default();
+    path.match_indices('@').any(|(at, _)| !path[..at].ends_with('/'))
+        || plain.split('/').next().unwrap_or_default().contains('@')
 }
 
 /// An address without user, password, the values of its query that are secrets, and what looks like a key. Other texts stay
@@ -122,23 +127,26 @@ pub fn masked_url(url: &str) -> String {
     let Some((scheme, after)) = url.split_once("://") else {
         return if looks_like_key(url) { MASK.to_owned() } else { url.to_owned() };
     };
-    let (path, query) = after.split_at(after.find('?').unwrap_or(after.len()));
-    let host = match has_userinfo(url) {
+    let after = match has_userinfo(url) {
         true => {
-            let plain = percent_decode_str(path).decode_utf8_lossy();
-            let rest = plain.rsplit_once('@').map_or("", |(_, rest)| rest);
-            format!("{MASK}@{rest}")
+            let plain = percent_decode_str(after).decode_utf8_lossy();
+            format!("{MASK}@{}", plain.rsplit_once('@').map_or("", |(_, rest)| rest))
         }
-        false => {
-            path.split('/').map(|part| if looks_like_key(part) { MASK } else { part }).collect::<Vec<_>>().join("/")
-        }
+        false => after.to_owned(),
     };
+    let (path, query) = after.split_at(after.find('?').unwrap_or(after.len()));
+    let path = path.split('/').map(|part| if looks_like_key(part) { MASK } else { part }).collect::<Vec<_>>().join("/");
+    // `code` is the key of an Azure function
+    let is_secret = |name: &str| is_secret_name(name) || name.eq_ignore_ascii_case("code");
     let pair = |pair: &str| match pair.split_once('=') {
-        Some((name, value)) if is_secret_name(name) || looks_like_key(value) => format!("{name}={MASK}"),
+        Some((name, value)) if is_secret(name) || looks_like_key(value) => {
+            let end = if pair.ends_with(['&', ';']) { &pair[pair.len() - 1..] } else { "" };
+            format!("{name}={MASK}{end}")
+        }
         _ => pair.to_owned(),
     };
-    let query = query.strip_prefix('?').map(|query| query.split('&').map(pair).collect::<Vec<_>>().join("&"));
-    format!("{scheme}://{host}{}", query.map(|query| format!("?{query}")).unwrap_or_default())
+    let query = query.strip_prefix('?').map(|query| query.split_inclusive(['&', ';']).map(pair).collect::<String>());
+    format!("{scheme}://{path}{}", query.map(|query| format!("?{query}")).unwrap_or_default())
 }
 
 /// A message about settings without their secrets: the rest of a line after `api_key =` and its like, users and passwords
@@ -148,6 +156,15 @@ pub fn scrubbed(message: &str) -> String {
 }
 
 fn scrubbed_line(line: &str) -> String {
+    // the line of a file that a message quotes, `3 |   "value"`: what goes on from the line before may be a secret
+    if let Some((number, quoted)) = line.split_once(" |")
+        && !number.trim().is_empty()
+        && number.trim().bytes().all(|b| b.is_ascii_digit())
+        && !quoted.contains('=')
+        && quoted.contains(['"', '\''])
+    {
+        return format!("{number} | {MASK}");
+    }
     let part_of_name = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     for (at, _) in line.match_indices(['=', ':']) {
         let before = line[..at].trim_end().trim_end_matches(['"', '\'']);
@@ -197,6 +214,10 @@ mod tests {
             "Set-Cookie",
             "auth",
             "sig",
+            "X-Auth",
+            "jwt",
+            "tokens",
+            "access_keys",
         ] {
             assert!(is_secret_name(name), "{name}");
         }
@@ -273,5 +294,23 @@ mod tests {
         ] {
             assert_eq!(scrubbed(message), expected);
         }
+    }
+
+    #[test]
+    fn passwords_with_signs_and_secrets_named_beside_their_values() {
+        for (url, shown) in [
+            ("http://user:SECRET#pw@h/v1", "http://***@h/v1"),
+            ("http://us?er:SECRETpw@h/v1", "http://***@h/v1"),
+            ("http://u:p@h/v1?api_key=SECRET;x=1&code=SECRET", "http://***@h/v1?api_key=***;x=1&code=***"),
+            ("http://h/v1/@me?api-version=2024-10-21", "http://h/v1/@me?api-version=2024-10-21"),
+        ] {
+            assert_eq!(masked_url(url), shown);
+            assert_eq!(has_userinfo(url), url.contains(":p@") || url.contains("SECRET#") || url.contains("SECRETpw"));
+        }
+        let pair =
+            json!({ "headers": [{ "name": "Authorization", "value": "x1" }, { "name": "X-Title", "value": "shop" }] });
+        assert_eq!(secrets_in(&pair), ["x1"]);
+        let quoted = scrubbed("TOML parse error at line 3\n  |\n3 | \"SECRETb123\"\n  |  ^\nexpected `,`");
+        assert!(!quoted.contains("SECRET") && quoted.contains("line 3") && quoted.contains("expected `,`"), "{quoted}");
     }
 }

@@ -39,10 +39,12 @@ pub(super) fn read(text: &str) -> Result<Reply, String> {
     let refused = FILTERED.contains(&finish.as_str()) || blank && (said("refusal") || has_part(content, "refusal"));
     let truncated = CUT.contains(&finish.as_str());
     let thought = said("reasoning_content") || said("reasoning") || has_part(content, "thinking");
-    if blank && !refused && !truncated && !thought {
+    let usage = |field: &str| body.get("usage").and_then(|usage| usage.get(field)).and_then(figure);
+    // an answer without words that is paid for is an answer
+    let paid = usage("completion_tokens").is_some_and(|tokens| tokens > 0);
+    if blank && !refused && !truncated && !thought && !paid {
         return Err("the completion is empty".into());
     }
-    let usage = |field: &str| body.get("usage").and_then(|usage| usage.get(field)).and_then(figure);
     Ok(Reply {
         text,
         truncated,
@@ -193,6 +195,8 @@ mod tests {
         let filtered = r#"{"message": {"content": "a"}, "finish_reason": "content_filter"}"#;
         assert_eq!(reply(filtered), ("a".into(), false, true));
         assert_eq!(reply(r#"{"message": {"content": "", "reasoning_content": "hm"}}"#), ("".into(), false, false));
+        let paid = r#"{"choices": [{"message": {"content": ""}}], "usage": {"completion_tokens": 900}}"#;
+        assert_eq!(read(paid).unwrap().completion_tokens, Some(900));
         let both = r#"{"message": {"content": "a", "reasoning": "hm", "refusal": null}}"#;
         assert_eq!(reply(both), ("a".into(), false, false));
     }

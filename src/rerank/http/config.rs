@@ -97,7 +97,11 @@ impl HttpConfig {
         }
         if https && !cfg!(feature = "tls") {
             let hint = "build with `cargo build --release --features tls`, or reach the endpoint through a local proxy";
-            return refuse("base_url", format!("{}: this build speaks http only", self.base_url), Some(hint));
+            return refuse(
+                "base_url",
+                format!("{}: this build speaks http only", masked_url(&self.base_url)),
+                Some(hint),
+            );
         }
         if self.model.trim().is_empty() {
             return refuse("model", "is not set".into(), Some("the names are listed at {base_url}/models"));
@@ -137,10 +141,7 @@ impl HttpConfig {
         }
         if let Some(name) = &self.api_key_env {
             let spelt = |c: char| c.is_ascii_alphanumeric() || c == '_';
-            // no variable is called like this, but some keys are
-            let mixed =
-                name.len() >= 24 && name.contains(|c: char| c.is_ascii_lowercase()) && name.contains(char::is_numeric);
-            if name.is_empty() || !name.chars().all(spelt) || looks_like_key(name) || mixed {
+            if name.is_empty() || !name.chars().all(spelt) || may_be_key(name) {
                 let problem =
                     "expected the name of an environment variable; what it says is not shown, it may be the key";
                 return refuse("api_key_env", problem.into(), KEY_PLACES);
@@ -148,6 +149,12 @@ impl HttpConfig {
             if self.api_key_file.is_some() {
                 return refuse("api_key_file", "is set, and so is api_key_env".into(), "remove one of them");
             }
+        }
+        if let Some(path) = self.api_key_file.as_ref().filter(|path| !path.exists())
+            && path.to_str().is_none_or(may_be_key)
+        {
+            let problem = "expected the path of a file; what it says is not shown, it may be the key";
+            return refuse("api_key_file", problem.into(), KEY_PLACES);
         }
         Ok(())
     }
@@ -161,11 +168,11 @@ impl HttpConfig {
         HttpConfig { base_url: masked_url(&self.base_url), extra, ..self.clone() }
     }
 
-    /// Everything an answer depends on beside prompt and attempt: not where the server is, nor how it is asked.
+    /// Everything an answer depends on beside prompt and attempt: not where the server is, how it is asked, or with which secret.
     pub fn parameters(&self) -> Value {
         json!({
             "model": self.model, "temperature": self.temperature, "top_p": self.top_p,
-            "max_tokens": self.max_tokens, "extra": self.extra, "seed": self.seed,
+            "max_tokens": self.max_tokens, "extra": masked(&json!(self.extra)), "seed": self.seed,
         })
     }
 
@@ -194,6 +201,9 @@ impl HttpConfig {
             (None, Some(path)) => {
                 use std::io::Read;
                 let mut key = String::new();
+                if !path.exists() {
+                    return Err(Error::not_there("traces.http.api_key_file", path));
+                }
                 let file = std::fs::File::open(path).map_err(Error::io(path))?;
                 file.take(LONGEST_KEY + 1).read_to_string(&mut key).map_err(Error::io(path))?;
                 ("api_key_file", key)
@@ -213,6 +223,12 @@ impl HttpConfig {
         let extra = secrets_in(&json!(self.extra));
         Secrets::new(key.map(str::to_owned).into_iter().chain(extra))
     }
+}
+
+/// Whether what should be a name or a path looks like the key itself: no variable is called like that, but some keys are.
+fn may_be_key(text: &str) -> bool {
+    let mixed = text.contains(|c: char| c.is_ascii_lowercase()) && text.contains(char::is_numeric);
+    looks_like_key(text) || text.len() >= 24 && mixed && !text.contains(['/', '\\', '.'])
 }
 
 #[cfg(test)]
@@ -280,7 +296,15 @@ mod tests {
         let shown = config.masked();
         assert_eq!(shown.extra["api_key"], json!(MASK));
         refused(shown, "extra");
-        assert_eq!(config.parameters()["extra"]["api_key"], json!(secret), "another key may mean another answer");
+        let before = config.parameters();
+        config.extra.insert("api_key".into(), json!("SECRET-of-next-month"));
+        assert_eq!(config.parameters(), before, "a key that is changed buys nothing again");
+        for path in ["sk-SECRET-0123456789abcdef", "SECRET0123456789abcdef0123"] {
+            refused(HttpConfig { api_key_file: Some(path.into()), ..model() }, "api_key_file");
+        }
+        HttpConfig { api_key_file: Some("keys/of-2026.txt".into()), ..model() }
+            .validate_secrets("traces.http")
+            .unwrap();
     }
 
     #[test]
@@ -288,7 +312,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
         let config = HttpConfig { model: "m".into(), api_key_file: Some(path.clone()), ..HttpConfig::default() };
-        assert!(matches!(config.key(), Err(Error::Io { .. })));
+        let message = config.key().unwrap_err().to_string();
+        assert!(message.contains("traces.http.api_key_file: ") && message.contains("no such file"), "{message}");
         std::fs::write(&path, " SECRET-1\n").unwrap();
         assert_eq!(config.key().unwrap().as_deref(), Some("SECRET-1"));
         for text in ["", "\n", "SECRET one", "SECRET\u{e9}", &"S".repeat(20_000)] {

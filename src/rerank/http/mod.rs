@@ -79,7 +79,7 @@ impl HttpTeacher {
     }
 
     fn read(&self, received: &Received, sent: &[Field]) -> std::result::Result<Reply, Failure> {
-        let said = |what: String| format!("{what}: {}", quote(&self.secrets.mask_pieces(&received.body)));
+        let said = |what: String| format!("{what}: {}", quote(&self.secrets.mask_message(&received.body)));
         if !(200..300).contains(&received.status) {
             return Err(failure::of_status(received, said(format!("status {}", received.status)), sent));
         }
@@ -108,13 +108,13 @@ impl HttpTeacher {
     }
 
     fn problem(&self, problem: String, hint: Option<&str>) -> Problem {
-        Problem { endpoint: self.shown(), problem: self.secrets.mask_pieces(&problem), hint: hint.map(str::to_owned) }
+        Problem { endpoint: self.shown(), problem: self.secrets.mask_message(&problem), hint: hint.map(str::to_owned) }
     }
 
     /// The endpoint as messages name it.
     fn shown(&self) -> String {
         let address = self.line.endpoint.split('?').next().unwrap_or_default();
-        self.secrets.mask_pieces(&masked_url(address))
+        self.secrets.mask_message(&masked_url(address))
     }
 
     /// Seconds to wait before try number `retry`, from 1.
@@ -185,7 +185,7 @@ impl Teacher for HttpTeacher {
                     (Response::NoCompletion(self.problem(problem, hint)), None)
                 }
                 Err(Failure::Passing(problem, wait)) => {
-                    (Response::Unanswered(self.secrets.mask_pieces(&problem)), wait)
+                    (Response::Unanswered(self.secrets.mask_message(&problem)), wait)
                 }
             };
             tracing::debug!("{}: {last:?}", self.shown());
