@@ -54,6 +54,12 @@ fn check_report(root: &Path, device: &Device) {
             );
         }
     }
+    for stage in STAGES {
+        for entry in std::fs::read_dir(root.join(stage.name())).expect("a stage's folder") {
+            let name = entry.expect("an entry").file_name().to_string_lossy().into_owned();
+            assert!(name == "manifest.json" || stage.writes().contains(&name.as_str()), "{}: {name}", stage.name());
+        }
+    }
     assert_eq!(report["device"], device.to_string());
     assert_eq!(report["config"]["name"], "smoke");
     let html = std::fs::read_to_string(root.join("report.html")).expect("report.html");

@@ -21,6 +21,11 @@ fn write(root: &Path, files: &[(&str, &str)]) {
     }
 }
 
+/// A file that the stage writes.
+fn result_name(stage: Stage) -> &'static str {
+    stage.writes().iter().rfind(|name| name.contains(".json")).expect("a file of JSON")
+}
+
 /// Makes every stage with the text `of` in a file of its folder, and says which ones were made.
 fn make(root: &Path, config: &RunConfig, of: &str) -> Result<Vec<Stage>> {
     let run = RunDir::open(root)?;
@@ -28,22 +33,25 @@ fn make(root: &Path, config: &RunConfig, of: &str) -> Result<Vec<Stage>> {
     for &stage in STAGES {
         run.make(stage, config, "cpu", |directory| {
             made.push(stage);
-            write(directory, &[("result.txt", of), ("checkpoint/model.safetensors", of)]);
+            write(directory, &[(result_name(stage), of)]);
+            if stage.writes().contains(&"checkpoint") {
+                write(directory, &[("checkpoint/model.safetensors", of)]);
+            }
             Ok(())
         })?;
     }
     Ok(made)
 }
 
-fn result(root: &Path, stage: &str) -> String {
-    std::fs::read_to_string(root.join(stage).join("result.txt")).expect("a result")
+fn result(root: &Path, stage: Stage) -> String {
+    std::fs::read_to_string(root.join(stage.name()).join(result_name(stage))).expect("a result")
 }
 
-/// How many files have this text.
+/// How many results have this text.
 fn copies(root: &Path, text: &str) -> usize {
     smoke::files(root)
         .into_iter()
-        .filter(|(name, found)| name.ends_with("result.txt") && found == text.as_bytes())
+        .filter(|(name, found)| !name.contains("checkpoint/") && found == text.as_bytes())
         .count()
 }
 
@@ -128,23 +136,125 @@ fn results_of_other_settings_are_kept_and_put_back() {
     // interrupted with other settings: what is finished is not replaced by what is not
     let run = RunDir::open(root).unwrap();
     let stop = |directory: &Path| {
-        write(directory, &[("result.txt", "half")]);
+        write(directory, &[(result_name(Stage::Base), "half")]);
         Err(gr2::Error::Interrupted { stage: "base".into() })
     };
     run.make(Stage::Base, &two, "cpu", stop).unwrap_err();
     drop(run);
-    assert_eq!((result(root, "base").as_str(), copies(root, "one")), ("half", 9));
+    assert_eq!((result(root, Stage::Base).as_str(), copies(root, "one")), ("half", 9));
     assert_eq!(make(root, &one, "again").unwrap(), [], "everything was made before");
     assert_eq!((copies(root, "one"), copies(root, "half")), (9, 1));
 
     assert_eq!(make(root, &two, "two").unwrap(), STAGES[2..], "the unfinished one is finished, what follows is made");
     for _ in 0..3 {
         assert_eq!(make(root, &one, "again").unwrap(), []);
-        assert_eq!((result(root, "base").as_str(), result(root, "eval").as_str()), ("one", "one"));
+        assert_eq!((result(root, Stage::Base).as_str(), result(root, Stage::Eval).as_str()), ("one", "one"));
         assert_eq!(make(root, &two, "again").unwrap(), []);
-        assert_eq!((result(root, "base").as_str(), result(root, "eval").as_str()), ("two", "two"));
+        assert_eq!((result(root, Stage::Base).as_str(), result(root, Stage::Eval).as_str()), ("two", "two"));
     }
     assert_eq!((copies(root, "one"), copies(root, "two")), (9, 7));
+}
+
+#[test]
+fn what_cannot_be_made_takes_no_place_of_what_is_there() {
+    let root = folder();
+    let root = root.path();
+    let (one, two) = (smoke::config(&[]), smoke::config(&["sft.train.epochs=9"]));
+    make(root, &one, "one").unwrap();
+    let before = smoke::files(root);
+    let run = RunDir::open(root).unwrap();
+    let fail = |_: &Path| Err(gr2::Error::Usage { problem: "no".into(), hint: None });
+    run.make(Stage::Sft, &two, "cpu", fail).unwrap_err();
+    assert_eq!(run.kept().unwrap(), []);
+    drop(run);
+    // nor where an input is not what it was
+    let run = RunDir::open(root).unwrap();
+    write(root, &[("sid/sids.jsonl", "altered")]);
+    let message = run.make(Stage::Sft, &two, "cpu", |_| Ok(())).unwrap_err().to_string();
+    assert!(message.contains("sids.jsonl"), "{message}");
+    drop(run);
+    write(root, &[("sid/sids.jsonl", "one")]);
+    assert_eq!((smoke::files(root), make(root, &one, "again").unwrap()), (before, vec![]));
+}
+
+#[test]
+fn a_stage_refuses_settings_that_its_inputs_were_not_made_with() {
+    let root = folder();
+    let root = root.path();
+    make(root, &smoke::config(&[]), "one").unwrap();
+    let cases: [(Stage, &str, &[&str]); 3] = [
+        (Stage::Sft, "base.hidden=64", &["`base`", "base.hidden was 32 and is now 64", "`gr2 base`"]),
+        (Stage::Eval, "data.shop.users=100", &["`data`", "data.shop.users was ", " and is now 100"]),
+        (Stage::Dapo, "prompt.history_items=3", &["`base`", "prompt.history_items was "]),
+    ];
+    let run = RunDir::open(root).unwrap();
+    for (stage, setting, parts) in cases {
+        let message = run.make(stage, &smoke::config(&[setting]), "cpu", |_| Ok(())).unwrap_err().to_string();
+        assert!(parts.iter().all(|part| message.contains(part)), "{setting}: {message}");
+    }
+    // made again alone: what was made from it before is of another one
+    let other = smoke::config(&["base.hidden=48"]);
+    run.make(Stage::Base, &other, "cpu", |_| Ok(())).unwrap();
+    let message = run.make(Stage::Sft, &other, "cpu", |_| Ok(())).unwrap_err().to_string();
+    assert!(message.contains("`midtrain`") && message.contains("from another result of `base`"), "{message}");
+    run.make(Stage::Base, &smoke::config(&[]), "cpu", |_| panic!("made again")).unwrap();
+    // what comes after it, and what decides nothing, is no matter
+    for setting in ["eval.samples=3", "base.train.checkpoint_seconds=7"] {
+        run.make(Stage::Sft, &smoke::config(&[setting]), "cpu", |_| panic!("made again")).unwrap();
+    }
+}
+
+#[test]
+fn a_users_file_in_a_stage_is_no_part_of_its_result() {
+    let root = folder();
+    let root = root.path();
+    let config = smoke::config(&[]);
+    let run = RunDir::open(root).unwrap();
+    run.make(Stage::Data, &config, "cpu", |directory| {
+        write(directory, &[("items.jsonl", "one"), ("notes.txt", "mine")]);
+        Ok(())
+    })
+    .unwrap();
+    drop(run);
+    write(root, &[("data/notes.txt", "mine, and more")]);
+    let run = RunDir::open(root).unwrap();
+    run.make(Stage::Data, &config, "cpu", |_| panic!("made again")).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn names_that_look_like_ours_are_not_ours() {
+    let root = folder();
+    write(root.path(), &[(".writing-novel/chapter1.txt", "years")]);
+    assert!(RunDir::open(root.path()).unwrap_err().to_string().contains("it holds .writing-novel"));
+    let run = folder();
+    make(run.path(), &smoke::config(&[]), "one").unwrap();
+    write(
+        run.path(),
+        &[(".replaced-data/a.txt", "years"), (".replaced-old/b.txt", "years"), ("base/.writing-novel/c", "years")],
+    );
+    drop(RunDir::open(run.path()).unwrap());
+    assert_eq!(smoke::files(run.path()).values().filter(|text| *text == b"years").count(), 3);
+    // two processes would work in one folder
+    let other = folder();
+    make(other.path(), &smoke::config(&[]), "two").unwrap();
+    std::fs::remove_dir_all(other.path().join("base")).expect("removes");
+    std::os::unix::fs::symlink(run.path().join("base"), other.path().join("base")).expect("links");
+    let message = RunDir::open(other.path()).unwrap_err().to_string();
+    assert!(message.contains("base: is a link into another run"), "{message}");
+}
+
+#[test]
+fn a_stage_does_not_read_from_the_folder_that_it_makes() {
+    let root = folder();
+    let root = root.path();
+    make(root, &smoke::config(&[]), "one").unwrap();
+    let path = root.join("base/checkpoint");
+    let config = smoke::config(&[&format!("base.path={}", path.display())]);
+    let run = RunDir::open(root).unwrap();
+    let message = run.make(Stage::Base, &config, "cpu", |_| Ok(())).unwrap_err().to_string();
+    assert!(message.contains("lies in the folder that this stage makes"), "{message}");
+    assert_eq!(result(root, Stage::Base), "one");
 }
 
 #[test]
@@ -176,7 +286,7 @@ fn settings_that_decide_nothing_keep_every_result() {
                 "traces.scripted.temperature=0.5",
             ],
         ),
-        (&[], &["base.train.gradient_checkpointing=true", "dapo.gradient_checkpointing=true"]),
+        (&[], &["base.train.gradient_checkpointing=true", "dapo.gradient_checkpointing=true", "sid.svd.seed=9"]),
         (&[], &[]),
     ];
     for (base, settings) in cases {
@@ -215,7 +325,7 @@ fn an_altered_file_is_noticed_by_its_stage_and_by_those_that_read_it() {
     let config = smoke::config(&[]);
     make(root, &config, "one").unwrap();
     let altered: BTreeMap<&str, Option<&str>> =
-        BTreeMap::from([("midtrain/checkpoint/model.safetensors", Some("onf")), ("sid/result.txt", None)]);
+        BTreeMap::from([("midtrain/checkpoint/model.safetensors", Some("onf")), ("sid/sids.jsonl", None)]);
     for (name, text) in altered {
         let path = root.join(name);
         match text {
@@ -265,7 +375,7 @@ fn runs_from_before_markers_are_taken_over() {
     std::fs::remove_file(root.join("run.json")).expect("removes");
     std::fs::rename(root.join("eval"), root.join("eval.previous")).expect("moves");
     assert_eq!(make(root, &smoke::config(&[]), "two").unwrap(), []);
-    assert_eq!(result(root, "eval"), "one");
+    assert_eq!(result(root, Stage::Eval), "one");
     let run = RunDir::open(root).unwrap();
     run.publish("config.toml", b"new").unwrap();
     assert_eq!(std::fs::read(root.join("config.toml")).expect("published"), b"new");
@@ -300,5 +410,25 @@ fn clean_lists_first_and_removes_only_what_we_wrote() {
     let removed = clean(&["--yes"], root);
     assert!(removed.contains("2 results removed") && removed.contains("gr2 did not write precious.txt"), "{removed}");
     assert_eq!((copies(root, "one"), copies(root, "two")), (7, 3));
+    // what was altered, and what was added to what is not finished
+    let altered = dapo.path.join(result_name(Stage::Dapo));
+    std::fs::remove_file(dapo.path.join("precious.txt")).expect("removes");
+    std::fs::write(altered, "an hour's work").expect("writes");
+    let run = RunDir::open(root).unwrap();
+    let stop = |directory: &Path| {
+        write(directory, &[("metrics.jsonl", "half"), ("notes.txt", "mine")]);
+        std::fs::create_dir(directory.join("empty")).expect("a folder");
+        Err(gr2::Error::Interrupted { stage: "sft".into() })
+    };
+    run.make(Stage::Sft, &smoke::config(&["sft.train.epochs=4"]), "cpu", stop).unwrap_err();
+    drop(run);
+    make(root, &smoke::config(&["sft.train.epochs=3"]), "two").unwrap();
+    let removed = clean(&["--yes"], root);
+    assert!(removed.contains("was altered") || removed.contains("bytes, the stage wrote"), "{removed}");
+    assert!(
+        removed.contains("gr2 did not write empty, notes.txt") && removed.contains("nothing to remove"),
+        "{removed}"
+    );
+    assert_eq!((copies(root, "an hour's work"), copies(root, "mine")), (1, 2), "notes.txt of the run's own folder too");
     assert_eq!(std::fs::read_to_string(root.join("answers/ab/cd.json")).expect("kept"), "paid");
 }

@@ -22,28 +22,50 @@ impl CleanArgs {
     /// are no part of it.
     pub(super) fn run(self) -> Result<()> {
         if !self.run.is_dir() {
-            let source = std::io::ErrorKind::NotFound.into();
-            return Err(Error::Io { path: self.run, source });
+            let (problem, hint) =
+                ("there is no such folder".into(), Some("name the folder of a run, as with --out".into()));
+            return Err(Error::RunDirectory { path: self.run, problem, hint });
+        }
+        if RunDir::at(&self.run).kept()?.is_empty() {
+            return out!("nothing is kept there");
         }
         let run = RunDir::open(&self.run)?;
-        let kept = run.kept()?;
-        for result in &kept {
-            out!("{}", line(result))?;
+        let (mut lines, mut removable): (Vec<String>, Vec<Kept>) = (vec![], vec![]);
+        for result in run.kept()? {
+            let reason = reason_to_stay(&result)?;
+            let stays = reason.as_ref().map(|reason| format!("; stays: {reason}")).unwrap_or_default();
+            lines.push(line(&result) + &stays);
+            if reason.is_none() {
+                removable.push(result);
+            }
         }
-        let (ours, with_more): (Vec<&Kept>, Vec<&Kept>) = kept.iter().partition(|result| result.added.is_empty());
-        let size = HumanBytes(ours.iter().map(|result| result.bytes).sum());
-        if !self.yes {
-            return out!("{} results, {size}; `gr2 clean {} --yes` removes them", ours.len(), self.run.display());
+        let (results, size) = (count(removable.len()), HumanBytes(removable.iter().map(|result| result.bytes).sum()));
+        let end = match self.yes {
+            _ if removable.is_empty() => "nothing to remove".into(),
+            false => format!("{results}, {size}; `gr2 clean {} --yes` removes what does not stay", self.run.display()),
+            true => format!("{results} removed, {size}"),
+        };
+        // before a word that nobody may be there to read
+        if self.yes {
+            for result in &removable {
+                std::fs::remove_dir_all(&result.path).map_err(Error::io(&result.path))?;
+            }
         }
-        for result in &ours {
-            std::fs::remove_dir_all(&result.path).map_err(Error::io(&result.path))?;
-        }
-        out!("{} results removed, {size}", ours.len())?;
-        for result in with_more {
-            out!("{}: stays, gr2 did not write {}", result.path.display(), result.added.join(", "))?;
-        }
-        Ok(())
+        lines.into_iter().chain([end]).try_for_each(|line| out!("{line}"))
     }
+}
+
+/// What in a result is its user's, if anything.
+fn reason_to_stay(result: &Kept) -> Result<Option<String>> {
+    if result.added.is_empty() {
+        result.damage()
+    } else {
+        Ok(Some(format!("gr2 did not write {}", result.added.join(", "))))
+    }
+}
+
+fn count(results: usize) -> String {
+    if results == 1 { "1 result".into() } else { format!("{results} results") }
 }
 
 fn line(result: &Kept) -> String {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 
-use super::{REPLACED, TEMPORARY, directory_of, sync_directory};
+use super::{REPLACED, TEMPORARY, directory_of, is_temporary, sync_directory};
 use crate::console;
 use crate::error::{Error, Result};
 
@@ -75,15 +75,17 @@ fn beside(directory: &Path) -> PathBuf {
     directory.with_file_name(name)
 }
 
-/// Removes what killed processes left in `directory` while they wrote there, and finishes their replacements. No other process may
-/// be writing in it.
+/// Removes what killed processes left in `directory` while they wrote there, and finishes replacements of the directories `replaced`.
+/// No other process may be writing in it.
 ///
 /// Errors: `Io`.
-pub fn sweep(directory: &Path) -> Result<()> {
-    sweep_older(directory, Duration::ZERO)
+pub fn sweep(directory: &Path, replaced: &[&str]) -> Result<()> {
+    sweep_older(directory, Duration::ZERO)?;
+    replaced.iter().try_for_each(|name| recover_directory(&directory.join(name)))
 }
 
-/// [`sweep`] where other processes may be writing: what was changed within `age` is theirs and stays.
+/// [`sweep`] of files and directories that were being written, where other processes may be writing: what was changed within `age` is
+/// theirs and stays.
 ///
 /// Errors: `Io`.
 pub fn sweep_older(directory: &Path, age: Duration) -> Result<()> {
@@ -96,7 +98,7 @@ pub fn sweep_older(directory: &Path, age: Duration) -> Result<()> {
             // a time that lies ahead is of now
             age.is_zero() || changed.is_ok_and(|then| then.elapsed().unwrap_or_default() > age)
         };
-        if name.starts_with(TEMPORARY) && left() {
+        if is_temporary(&name) && left() {
             let removed = match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 true => std::fs::remove_dir_all(&path),
                 false => std::fs::remove_file(&path),
@@ -106,8 +108,6 @@ pub fn sweep_older(directory: &Path, age: Duration) -> Result<()> {
                 Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io(&path)(e)),
                 _ => {}
             }
-        } else if let Some(replaced) = name.strip_prefix(REPLACED).filter(|_| left()) {
-            recover_directory(&directory.join(replaced))?;
         }
     }
     Ok(())
@@ -125,7 +125,7 @@ pub fn walk(directory: &Path) -> Result<Vec<(String, PathBuf)>> {
             let name = entry.file_name().to_string_lossy().into_owned();
             let (is_directory, path) = (entry.file_type().map_err(Error::io(&folder))?.is_dir(), entry.path());
             match is_directory {
-                _ if name.starts_with(TEMPORARY) || name.starts_with(REPLACED) => {}
+                _ if is_temporary(&name) || name.starts_with(REPLACED) => {}
                 true => folders.push((format!("{above}{name}/"), path)),
                 false if path.is_file() => found.push((format!("{above}{name}"), path)),
                 false => {}
@@ -149,19 +149,28 @@ mod tests {
                 std::fs::write(dir.path().join(name).join("file"), name).unwrap();
             }
         };
-        make(&["a", "a.old", ".replaced-a", ".replaced-b", ".writing-Xy12zQ", "notes"]);
-        std::fs::write(dir.path().join(".writing-file"), "half").unwrap();
-        sweep(dir.path()).unwrap();
+        make(&[
+            "a",
+            "a.old",
+            ".replaced-a",
+            ".replaced-b",
+            ".replaced-c",
+            ".writing-Xy12zQ",
+            ".writing-novel",
+            "notes",
+        ]);
+        std::fs::write(dir.path().join(".writing-File00"), "half").unwrap();
+        sweep(dir.path(), &["a", "b", "d"]).unwrap();
         let names: Vec<String> = walk(dir.path()).unwrap().into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["a.old/file", "a/file", "b/file", "notes/file"]);
+        assert_eq!(names, [".writing-novel/file", "a.old/file", "a/file", "b/file", "notes/file"]);
         assert_eq!(std::fs::read_to_string(dir.path().join("a/file")).unwrap(), "a");
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 4);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 6, "one of them .replaced-c");
     }
 
     #[test]
     fn what_others_may_be_writing_is_not_swept() {
         let dir = tempfile::tempdir().unwrap();
-        let (old, young) = (dir.path().join(".writing-old"), dir.path().join(".writing-young"));
+        let (old, young) = (dir.path().join(".writing-old000"), dir.path().join(".writing-young0"));
         for path in [&old, &young] {
             std::fs::write(path, "half").unwrap();
         }

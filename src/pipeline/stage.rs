@@ -55,6 +55,36 @@ impl Stage {
         }
     }
 
+    /// The files and directories in its folder, beside the manifest: all else there is its user's.
+    pub fn writes(self) -> &'static [&'static str] {
+        const TRAINED: &[&str] = &["checkpoint", "metrics.jsonl", "non_finite_batch.json", "results.json"];
+        match self {
+            Stage::Data => &["counts.json", "items.jsonl", "users.jsonl"],
+            Stage::Sid => &["metrics.jsonl", "results.json", "sids.jsonl"],
+            Stage::Base | Stage::Midtrain | Stage::Sft => TRAINED,
+            Stage::Slates => &["practice.jsonl", "results.json", "test.jsonl", "train.jsonl", "validation.jsonl"],
+            Stage::Traces => &["results.json", "traces.jsonl"],
+            Stage::Dapo => &[
+                "best",
+                "checkpoint",
+                "metrics.jsonl",
+                "model",
+                "non_finite_batch.json",
+                "results.json",
+                "validation.jsonl",
+            ],
+            Stage::Eval => &["answers.jsonl", "report.html", "report.json"],
+        }
+    }
+
+    /// The stages that its result rests on, in the order they run.
+    pub fn earlier(self) -> impl Iterator<Item = Stage> {
+        fn rests(of: Stage, on: Stage) -> bool {
+            of.inputs().iter().any(|&input| input == on || rests(input, on))
+        }
+        STAGES.iter().copied().filter(move |&stage| rests(self, stage))
+    }
+
     /// The stages whose results it reads.
     pub fn inputs(self) -> &'static [Stage] {
         match self {

@@ -8,11 +8,14 @@ use serde_json::{Value, json};
 use super::Reply;
 use crate::checksum::sha256;
 use crate::error::{Error, Result};
-use crate::files::{TEMPORARY, sweep_older, write_atomic};
+use crate::files::{FileLock, TEMPORARY, sweep_older, write_atomic};
 use crate::text::Message;
 
 /// Age from which a file half written is one that a kill has left, in whichever process.
 const LEFT_BEHIND: Duration = Duration::from_secs(600);
+
+/// First characters of the name of a lock on an answer that a process is asking for.
+const CLAIM: &str = ".asking-";
 
 /// A directory of answers, one file each, named by the SHA-256 of everything they depend on: the teacher's parameters, the
 /// prompt, the attempt. Where a server has moved to does not matter, nor how it is asked. Nothing is ever taken out of it.
@@ -39,8 +42,12 @@ impl Answers {
         let probe = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(directory);
         drop(probe.map_err(Error::io(directory))?);
         let answers = Answers::look(directory, older);
-        for written in folders(directory).iter().map(PathBuf::as_path).chain([directory]) {
-            sweep_older(written, LEFT_BEHIND)?;
+        sweep_older(directory, LEFT_BEHIND)?;
+        for folder in folders(directory) {
+            sweep_older(&folder, LEFT_BEHIND)?;
+            let claim = |path: &PathBuf| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(CLAIM));
+            // one that nobody holds goes with the lock on it
+            files(&folder).iter().filter(|path| claim(path)).try_for_each(|path| FileLock::take(path).map(drop))?;
         }
         for older in older {
             answers.take_in(older)?;
@@ -69,6 +76,15 @@ impl Answers {
             }
         }
         Ok(None)
+    }
+
+    /// Makes this process the one that asks for the answer of `path`, until the lock is dropped; `None` if another is asking.
+    ///
+    /// Errors: `Io`.
+    pub fn claim(&self, path: &Path) -> Result<Option<FileLock>> {
+        let Some((directory, name)) = path.parent().zip(path.file_name()) else { return Ok(None) };
+        std::fs::create_dir_all(directory).map_err(Error::io(directory))?;
+        FileLock::take(&directory.join(format!("{CLAIM}{}", name.to_string_lossy())))
     }
 
     /// Keeps an answer.

@@ -11,9 +11,10 @@ use super::answers::Answers;
 use super::{Form, PromptStyle, Response, Teacher, TeacherRequest};
 use crate::console::check_interrupt;
 use crate::error::Result;
+use crate::files::FileLock;
 
-/// A teacher with its answers in [`Answers`]. A kill loses no answer that had arrived; processes may share a directory, and
-/// threads that ask the same wait for each other. A teacher that reads no prompt is asked directly, its answers costing
+/// A teacher with its answers in [`Answers`]. A kill loses no answer that had arrived; threads that ask the same wait for each
+/// other, and so do processes that share a directory. A teacher that reads no prompt is asked directly, its answers costing
 /// nothing.
 pub struct Cached<T> {
     teacher: T,
@@ -35,13 +36,20 @@ impl<T: Teacher> Cached<T> {
         self.under_way.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Of the requests numbered `open`, those that no other thread is asking; waits while there are none.
+    /// Of the requests numbered `open`, those that no other thread and no other process is asking; waits while there are none.
     fn claim<'a>(&'a self, open: &[usize], paths: &'a [PathBuf]) -> Result<Claim<'a, T>> {
         let mut under_way = self.under_way();
         loop {
-            let free: Vec<usize> = open.iter().copied().filter(|&at| under_way.insert(paths[at].clone())).collect();
-            if !free.is_empty() {
-                return Ok(Claim { cached: self, numbers: free, paths });
+            let (mut numbers, mut locks) = (vec![], vec![]);
+            for &at in open.iter().filter(|&&at| !under_way.contains(&paths[at])) {
+                if let Some(lock) = self.answers.claim(&paths[at])? {
+                    numbers.push(at);
+                    locks.push(lock);
+                }
+            }
+            if !numbers.is_empty() {
+                under_way.extend(numbers.iter().map(|&at| paths[at].clone()));
+                return Ok(Claim { cached: self, numbers, locks, paths });
             }
             check_interrupt()?;
             let waited = self.ended.wait_timeout(under_way, Duration::from_millis(100));
@@ -54,11 +62,13 @@ impl<T: Teacher> Cached<T> {
 struct Claim<'a, T: Teacher> {
     cached: &'a Cached<T>,
     numbers: Vec<usize>,
+    locks: Vec<FileLock>,
     paths: &'a [PathBuf],
 }
 
 impl<T: Teacher> Drop for Claim<'_, T> {
     fn drop(&mut self) {
+        self.locks.clear();
         let mut under_way = self.cached.under_way();
         for &at in &self.numbers {
             under_way.remove(&self.paths[at]);
@@ -109,13 +119,20 @@ impl<T: Teacher> Teacher for Cached<T> {
         let paths: Vec<PathBuf> = requests.iter().map(path).collect();
         let mut responses: Vec<Option<Response>> = vec![None; requests.len()];
         loop {
-            let open: Vec<usize> = (0..requests.len()).filter(|&at| responses[at].is_none()).collect();
+            let mut open = vec![];
+            for (at, response) in responses.iter_mut().enumerate().filter(|(_, response)| response.is_none()) {
+                match self.answers.find(&paths[at])? {
+                    Some(reply) => *response = Some(Response::Answered(reply)),
+                    None => open.push(at),
+                }
+            }
             if open.is_empty() {
                 return Ok(responses.into_iter().flatten().collect());
             }
             let claim = self.claim(&open, &paths)?;
             let mut missing = vec![];
             for &at in &claim.numbers {
+                // it may have come since
                 match self.answers.find(&paths[at])? {
                     Some(reply) => responses[at] = Some(Response::Answered(reply)),
                     None => missing.push(at),
@@ -260,5 +277,17 @@ mod tests {
         });
         assert_eq!(cached.teacher.asked.load(Ordering::SeqCst), 3);
         assert!(cached.under_way().is_empty());
+        // as another process that shares the directory
+        let other = Cached::new(echo(PromptStyle::Student, "m"), Answers::open(dir.path(), &[]).unwrap());
+        std::thread::scope(|scope| {
+            for cached in [&cached, &other, &cached, &other] {
+                scope.spawn(|| cached.ask_all(&requests(&["d", "e", "f"]), 0).unwrap());
+            }
+        });
+        let asked = [&cached, &other].map(|cached| cached.teacher.asked.load(Ordering::SeqCst));
+        assert_eq!(asked.iter().sum::<u32>(), 3 + 3, "{asked:?}");
+        let left = crate::files::walk(dir.path()).unwrap();
+        assert_eq!(left.len(), 6, "{left:?}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().flatten().filter(|e| e.path().is_file()).count(), 0);
     }
 }

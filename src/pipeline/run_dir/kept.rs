@@ -24,8 +24,19 @@ pub struct Kept {
     pub finished: bool,
     /// Wall seconds that it took.
     pub seconds: f64,
-    /// Files in a finished result that the stage did not write: reasons not to remove it.
+    /// What in it the stage did not write: reasons not to remove it.
     pub added: Vec<String>,
+    manifest: Manifest,
+}
+
+impl Kept {
+    /// The first file of a finished result that is not as the stage wrote it, with what is wrong: a reason not to remove it. Reads
+    /// all files.
+    ///
+    /// Errors: `Io`, `Interrupted`.
+    pub fn damage(&self) -> Result<Option<String>> {
+        self.manifest.damage(&self.path)
+    }
 }
 
 /// Moves the folder of a stage, which has a manifest, to where results are kept.
@@ -45,11 +56,10 @@ pub(super) fn park(root: &Path, stage: Stage, key: &str) -> Result<PathBuf> {
     Ok(to)
 }
 
-/// Moves a kept result with this key back to the stage's folder, which must not be there; a finished and intact one before an
-/// unfinished one. Returns its manifest.
+/// A kept result with this key, with its manifest; a finished and intact one before an unfinished one.
 ///
-/// Errors: `Io`.
-pub(super) fn restore(root: &Path, stage: Stage, key: &str) -> Result<Option<Manifest>> {
+/// Errors: `Io`, `Interrupted`.
+pub(super) fn find(root: &Path, stage: Stage, key: &str) -> Result<Option<(PathBuf, Manifest)>> {
     let mut found: Vec<(PathBuf, Manifest)> = vec![];
     for path in folders(root, stage)? {
         // folders that are not ours are passed over
@@ -61,13 +71,16 @@ pub(super) fn restore(root: &Path, stage: Stage, key: &str) -> Result<Option<Man
         }
     }
     // in the order of their names otherwise
-    let Some((from, manifest)) = found.into_iter().min_by_key(|(_, manifest)| !manifest.finished) else {
-        return Ok(None);
-    };
+    Ok(found.into_iter().min_by_key(|(_, manifest)| !manifest.finished))
+}
+
+/// Moves a kept result back to the stage's folder, which must not be there.
+///
+/// Errors: `Io`.
+pub(super) fn restore(root: &Path, stage: Stage, from: &Path) -> Result<()> {
     let to = root.join(stage.name());
-    std::fs::rename(&from, &to).map_err(Error::io(&from))?;
-    files::sync_directory(root).map_err(Error::io(root))?;
-    Ok(Some(manifest))
+    std::fs::rename(from, &to).map_err(Error::io(from))?;
+    files::sync_directory(root).map_err(Error::io(root))
 }
 
 /// Every kept result of a run.
@@ -77,15 +90,11 @@ pub(super) fn list(root: &Path) -> Result<Vec<Kept>> {
     let mut kept = vec![];
     for &stage in STAGES {
         for path in folders(root, stage)? {
-            let Ok(Some(Manifest { finished, seconds, files: written, .. })) = Manifest::read(&path) else { continue };
-            let (mut bytes, mut added) = (0, vec![]);
-            for (name, file) in files::walk(&path)? {
-                bytes += std::fs::metadata(&file).map_err(Error::io(&file))?.len();
-                if !written.is_empty() && name != super::manifest::MANIFEST && !written.contains_key(&name) {
-                    added.push(name);
-                }
-            }
-            kept.push(Kept { stage, path, bytes, finished, seconds, added });
+            let Ok(Some(manifest)) = Manifest::read(&path) else { continue };
+            let size = |(_, file): (String, PathBuf)| Ok(std::fs::metadata(&file).map_err(Error::io(&file))?.len());
+            let bytes = files::walk(&path)?.into_iter().map(size).sum::<Result<u64>>()?;
+            let (finished, seconds, added) = (manifest.finished, manifest.seconds, manifest.added(&path)?);
+            kept.push(Kept { stage, path, bytes, finished, seconds, added, manifest });
         }
     }
     Ok(kept)

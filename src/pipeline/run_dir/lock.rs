@@ -1,22 +1,26 @@
 //! One process at a time works in a run directory.
 
 use crate::error::{Error, Result};
+use crate::files::FileLock;
 use serde::{Deserialize, Serialize};
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read, Write};
-use std::path::{Path, PathBuf};
+use serde_json::json;
+use std::fs::{File, TryLockError};
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The file that is locked; it names who holds the lock.
 pub(super) const LOCK: &str = ".gr2.lock";
 
-/// An exclusive lock of the operating system on `RUN/.gr2.lock`. It ends with its process however that ends, so that a killed
-/// run leaves a file that the next one takes over; an orderly end removes it.
+/// How what [`Holder`] writes begins.
+const BEGINNING: &[u8] = b"{\"";
+
+/// The lock of a run directory, `RUN/.gr2.lock`.
 #[derive(Debug)]
+#[expect(dead_code, reason = "held")]
 pub(super) struct Lock {
-    path: PathBuf,
-    /// Holds the lock for as long as it is open.
-    file: File,
+    file: FileLock,
+    /// Locked as well where a directory can be: the file may be deleted.
+    directory: Option<File>,
 }
 
 /// Who holds a lock. No command line: it may hold a secret.
@@ -32,49 +36,32 @@ struct Holder {
 impl Lock {
     /// Locks the run directory `root`.
     ///
-    /// Errors: `RunDirectory` naming the holder; `Io`. A file system without locks is used without one, with a warning.
+    /// Errors: `RunDirectory` naming the holder, or if the file is somebody's own; `Io`. A file system without locks is used without one, with a warning.
     pub(super) fn take(root: &Path) -> Result<Lock> {
         let path = root.join(LOCK);
-        loop {
-            let mut options = OpenOptions::new();
-            let file = options.read(true).write(true).create(true).truncate(false).open(&path);
-            let mut file = file.map_err(Error::io(&path))?;
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Err(in_use(root, &mut file)),
-                Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => {
-                    tracing::warn!("{}: this file system has no locks: start no second run there", root.display());
-                }
-                Err(TryLockError::Error(e)) => return Err(Error::io(&path)(e)),
-            }
-            // the holder before may have removed the file between the two calls: then this lock guards nothing
-            if is_at(&file, &path) {
-                note(&mut file).map_err(Error::io(&path))?;
-                return Ok(Lock { path, file });
-            }
+        let directory = File::open(root).ok();
+        let held = directory.as_ref().map(File::try_lock);
+        if matches!(held, Some(Err(TryLockError::WouldBlock))) {
+            return Err(in_use(root, &path));
         }
+        let found = std::fs::read(&path).unwrap_or_default();
+        if !found.is_empty() && !found.starts_with(BEGINNING) {
+            let hint = Some("move it elsewhere, or name another folder with --out".into());
+            return Err(Error::RunDirectory { path, problem: "is no lock of gr2".into(), hint });
+        }
+        let Some(mut lock) = FileLock::take(&path)? else { return Err(in_use(root, &path)) };
+        if !lock.guards() {
+            tracing::warn!("{}: this file system has no locks: start no second run there", root.display());
+        }
+        let holder = Holder { pid: std::process::id(), host: host(), since: now() };
+        lock.note(&json!(holder).to_string())?;
+        Ok(Lock { file: lock, directory })
     }
 }
 
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // still locked; where it cannot be removed the next run takes it over
-        if is_at(&self.file, &self.path) {
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn note(file: &mut File) -> std::io::Result<()> {
-    let holder = Holder { pid: std::process::id(), host: host(), since: now() };
-    file.set_len(0)?;
-    file.write_all(serde_json::to_string(&holder)?.as_bytes())
-}
-
-fn in_use(root: &Path, file: &mut File) -> Error {
-    let mut text = String::new();
+fn in_use(root: &Path, lock: &Path) -> Error {
     // a file that cannot be read (Windows) or is being written still says that somebody is there
-    let holder: Option<Holder> = file.read_to_string(&mut text).ok().and_then(|_| serde_json::from_str(&text).ok());
+    let holder: Option<Holder> = std::fs::read(lock).ok().and_then(|text| serde_json::from_slice(&text).ok());
     let who = holder.map_or("another process".into(), |Holder { pid, host, since }| {
         let age = Duration::from_secs(now().saturating_sub(since));
         format!("process {pid} on host {host}, which has worked here for {age:?}")
@@ -84,20 +71,6 @@ fn in_use(root: &Path, file: &mut File) -> Error {
         problem: format!("is in use by {who}"),
         hint: Some("wait until it has ended, or name another folder with --out".into()),
     }
-}
-
-/// Whether `path` leads to the open `file`.
-#[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let id = |m: &std::fs::Metadata| (m.dev(), m.ino());
-    matches!((file.metadata(), std::fs::metadata(path)), (Ok(a), Ok(b)) if id(&a) == id(&b))
-}
-
-/// An open file cannot be removed there.
-#[cfg(not(unix))]
-fn is_at(_: &File, _: &Path) -> bool {
-    true
 }
 
 fn host() -> String {
@@ -127,5 +100,24 @@ mod tests {
         std::fs::write(dir.path().join(LOCK), "{\"pid\": 1, \"host\": \"gone\"").unwrap();
         drop(Lock::take(dir.path()).unwrap());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        std::fs::write(dir.path().join(LOCK), "mine").unwrap();
+        let message = Lock::take(dir.path()).unwrap_err().to_string();
+        assert!(message.contains("is no lock of gr2"), "{message}");
+        assert_eq!(std::fs::read_to_string(dir.path().join(LOCK)).unwrap(), "mine");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_deleted_file_lets_nobody_in_and_a_link_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = Lock::take(dir.path()).unwrap();
+        std::fs::remove_file(dir.path().join(LOCK)).unwrap();
+        assert!(Lock::take(dir.path()).unwrap_err().to_string().contains("is in use by"));
+        drop(held);
+        let mine = dir.path().join("mine");
+        std::fs::write(&mine, "{\"pid\": 1}").unwrap();
+        std::os::unix::fs::symlink(&mine, dir.path().join(LOCK)).unwrap();
+        assert!(Lock::take(dir.path()).unwrap_err().to_string().contains("is a link"));
+        assert_eq!(std::fs::read_to_string(&mine).unwrap(), "{\"pid\": 1}");
     }
 }

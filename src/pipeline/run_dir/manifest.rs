@@ -20,6 +20,12 @@ pub(super) struct Manifest {
     pub(super) key: String,
     /// The stage's part of the configuration.
     pub(super) config: Value,
+    /// What of it can change the result. Null in results of earlier versions.
+    #[serde(default)]
+    pub(super) deciding: Value,
+    /// Keys of the results it was made from. Empty in results of earlier versions.
+    #[serde(default)]
+    pub(super) inputs: BTreeMap<Stage, String>,
     pub(super) seed: u64,
     /// Device the stage ran on.
     pub(super) device: String,
@@ -56,14 +62,36 @@ impl Manifest {
         files::write_atomic(folder.join(MANIFEST), text)
     }
 
-    /// Marks the result as finished, with the checksums of all files in `folder`.
+    /// Marks the result as finished, with the checksums of all files in `folder` that the stage writes.
     ///
     /// Errors: `Io`, `Interrupted`.
     pub(super) fn finish(&mut self, folder: &Path) -> Result<()> {
-        let written = files::walk(folder)?.into_iter().filter(|(name, _)| name != MANIFEST);
+        let own = |name: &str| self.stage.writes().contains(&name.split('/').next().unwrap_or(name));
+        let written = files::walk(folder)?.into_iter().filter(|(name, _)| own(name));
         self.files = written.map(|(name, path)| Ok((name, Checksum::of(&path)?))).collect::<Result<_>>()?;
         self.finished = true;
         Ok(())
+    }
+
+    /// What in `folder` the stage did not write.
+    ///
+    /// Errors: `Io`.
+    pub(super) fn added(&self, folder: &Path) -> Result<Vec<String>> {
+        let mut added = vec![];
+        // of any kind: links and empty directories as well
+        for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
+            let name = entry.map_err(Error::io(folder))?.file_name().to_string_lossy().into_owned();
+            if name != MANIFEST && !self.stage.writes().contains(&name.as_str()) && !files::is_temporary(&name) {
+                added.push(name);
+            }
+        }
+        let inner = if self.files.is_empty() { vec![] } else { files::walk(folder)? };
+        let inner = inner.into_iter().map(|(name, _)| name).filter(|name| name.contains('/'));
+        let of_added = |name: &str, added: &[String]| added.iter().any(|own| name.split('/').next() == Some(own));
+        added
+            .extend(inner.filter(|name| !self.files.contains_key(name) && !of_added(name, &added)).collect::<Vec<_>>());
+        added.sort();
+        Ok(added)
     }
 
     /// The first file in `folder` that is not as the stage left it, with what is wrong; files that were added do not count.

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The marker's file name.
-const MARKER: &str = "run.json";
+pub(super) const MARKER: &str = "run.json";
 /// Files that a run publishes in its own directory.
 pub(super) const PUBLISHED: [&str; 3] = ["config.toml", "report.json", "report.html"];
 
@@ -141,8 +141,11 @@ fn was_published(root: &Path, name: &str, content: &[u8]) -> bool {
 /// The name of something in `root` that no start of ours left there.
 fn foreign_entry(root: &Path) -> Result<Option<String>> {
     for entry in std::fs::read_dir(root).map_err(Error::io(root))? {
-        let name = entry.map_err(Error::io(root))?.file_name().to_string_lossy().into_owned();
-        if name != LOCK && !name.starts_with(files::TEMPORARY) {
+        let entry = entry.map_err(Error::io(root))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // a start that was killed leaves a file
+        let left = files::is_temporary(&name) && entry.file_type().is_ok_and(|kind| kind.is_file());
+        if name != LOCK && !left {
             return Ok(Some(name));
         }
     }

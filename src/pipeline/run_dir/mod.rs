@@ -4,6 +4,7 @@
 //! its manifest, a published file by its checksum. Nothing that it did write is deleted but by `gr2 clean`: results of other
 //! settings are kept beside the current ones.
 
+mod checks;
 mod kept;
 mod lock;
 mod manifest;
@@ -19,7 +20,7 @@ use crate::files;
 use lock::Lock;
 use manifest::Manifest;
 use marker::Marker;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -47,22 +48,28 @@ impl RunDir {
         Marker::find(root)?;
         let lock = Lock::take(root)?;
         Marker::find(root)?.keep(root)?;
-        files::sweep(root)?;
+        // what is being replaced has its manifest, so that a user's folder of that name is none
+        let replaced = |stage: &&Stage| {
+            let aside = root.join(format!("{}{}", files::REPLACED, stage.name()));
+            Manifest::read(&aside).is_ok_and(|found| found.is_some_and(|m| m.stage == **stage))
+        };
+        let replaced: Vec<&str> = STAGES.iter().filter(replaced).map(|stage| stage.name()).collect();
         for &stage in STAGES {
             let folder = root.join(stage.name());
-            if folder.is_dir() {
-                files::sweep(&folder)?;
-                own_manifest(&folder, stage)?;
+            refuse_link(&folder)?;
+            if folder.is_dir() && own_manifest(&folder, stage)?.is_some() {
+                files::sweep(&folder, stage.writes())?;
             }
         }
+        files::sweep(root, &replaced)?;
         for kept in kept::list(root)? {
-            files::sweep(&kept.path)?;
+            files::sweep(&kept.path, kept.stage.writes())?;
         }
         Ok(RunDir { root: root.into(), intact: Default::default(), _lock: Some(Arc::new(lock)) })
     }
 
     /// The directory as it is, to be looked at: nothing is made and nothing is locked.
-    pub(super) fn at(root: &Path) -> RunDir {
+    pub fn at(root: &Path) -> RunDir {
         RunDir { root: root.into(), intact: Default::default(), _lock: None }
     }
 
@@ -109,29 +116,46 @@ impl RunDir {
         body: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<()> {
         let name = stage.name();
+        self.check_earlier(stage, config)?;
+        self.check_outside(stage, config)?;
         let key = self.key(stage, config)?;
         let directory = self.stage(stage);
-        let mut found = own_manifest(&directory, stage)?;
-        if let Some(other) = found.take_if(|found| found.key != key) {
-            let kept = kept::park(&self.root, stage, &other.key)?;
-            say!("{name}: made from other inputs, which is kept in {}", kept.display());
+        let current = own_manifest(&directory, stage)?;
+        let damage = match &current {
+            Some(found) if found.finished && found.key == key => match self.damage(found)? {
+                None => {
+                    say!("{name}: nothing changed, kept");
+                    return Ok(());
+                }
+                damage => damage,
+            },
+            _ => None,
+        };
+        let aside = current.as_ref().filter(|found| found.key != key || damage.is_some());
+        let before = match aside.is_some() || current.is_none() {
+            true => kept::find(&self.root, stage, &key)?,
+            false => None,
+        };
+        // what is there stays until it is sure that something can take its place
+        if !before.as_ref().is_some_and(|(_, manifest)| manifest.finished) {
+            self.check_inputs(stage, config)?;
         }
-        if found.is_none() {
-            found = kept::restore(&self.root, stage, &key)?;
-            if let Some(intact) = &found {
+        let aside = match aside {
+            Some(found) => Some(self.set_aside(found, damage)?),
+            None => None,
+        };
+        let found = match before {
+            Some((path, manifest)) => {
+                kept::restore(&self.root, stage, &path)?;
                 say!("{name}: made before with these settings, put back");
-                self.note_intact(intact);
+                if manifest.finished {
+                    self.note_intact(&manifest);
+                    return Ok(());
+                }
+                Some(manifest)
             }
-        }
-        if let Some(finished) = found.take_if(|found| found.finished) {
-            let Some(damage) = self.damage(&finished)? else {
-                say!("{name}: nothing changed, kept");
-                return Ok(());
-            };
-            let kept = kept::park(&self.root, stage, &finished.key)?;
-            say!("{name}: {damage}; made again (what was there is in {})", kept.display());
-        }
-        self.check_inputs(stage, config)?;
+            None => current.filter(|_| aside.is_none()),
+        };
         if found.is_some() {
             say!("{name}: continuing");
         }
@@ -139,13 +163,55 @@ impl RunDir {
             stage,
             key,
             config: key::part(&config.masked(), stage)?,
+            deciding: key::deciding_part(&config.masked(), stage)?,
+            inputs: self.input_keys(stage)?,
             seed: config.seed,
             device: device.into(),
             finished: false,
             seconds: found.map_or(0.0, |unfinished| unfinished.seconds),
             files: Default::default(),
         };
-        self.work(manifest, body)
+        let result = self.work(manifest, body);
+        if result.is_err()
+            && let Err(e) = self.undo(stage, aside)
+        {
+            tracing::warn!("{name}: {e}");
+        }
+        result
+    }
+
+    /// Keeps the folder of a stage beside the current results, and says why.
+    fn set_aside(&self, found: &Manifest, damage: Option<String>) -> Result<PathBuf> {
+        let stage = found.stage;
+        let added = found.added(&self.stage(stage))?;
+        let kept = kept::park(&self.root, stage, &found.key)?;
+        let (name, place) = (stage.name(), kept.display());
+        match damage {
+            Some(damage) => say!("{name}: {damage}; made again (what was there is in {place})"),
+            None => say!("{name}: made from other inputs or settings, which is kept in {place}"),
+        }
+        if !added.is_empty() {
+            say!("{name}: {} went there too: gr2 did not write it, and it was in the folder", added.join(", "));
+        }
+        Ok(kept)
+    }
+
+    /// Where a stage failed before it wrote anything, puts back what was set aside for it.
+    fn undo(&self, stage: Stage, aside: Option<PathBuf>) -> Result<()> {
+        let folder = self.stage(stage);
+        if folder.exists() {
+            for entry in std::fs::read_dir(&folder).map_err(Error::io(&folder))? {
+                if entry.map_err(Error::io(&folder))?.file_name() != manifest::MANIFEST {
+                    return Ok(());
+                }
+            }
+            std::fs::remove_dir_all(&folder).map_err(Error::io(&folder))?;
+        }
+        if let Some(aside) = aside {
+            kept::restore(&self.root, stage, &aside)?;
+            say!("{}: what was set aside is back", stage.name());
+        }
+        Ok(())
     }
 
     /// Runs `body` and notes in the manifest how long it took and how it ended.
@@ -167,14 +233,16 @@ impl RunDir {
         result
     }
 
-    /// Writes `content` into the file `name` of the run directory, unless the one there was changed by someone else.
+    /// Writes `content` into the file `name` of the run directory, unless the one there was changed by someone else. Returns whether
+    /// it is there.
     ///
     /// Errors: `Io`, `RunDirectory`.
-    pub fn publish(&self, name: &str, content: &[u8]) -> Result<()> {
-        if !Marker::find(&self.root)?.publish(&self.root, name, content)? {
+    pub fn publish(&self, name: &str, content: &[u8]) -> Result<bool> {
+        let published = Marker::find(&self.root)?.publish(&self.root, name, content)?;
+        if !published {
             say!("{}: is not as gr2 wrote it and stays as it is", self.root.join(name).display());
         }
-        Ok(())
+        Ok(published)
     }
 
     /// Wall seconds of every finished stage.
@@ -192,9 +260,13 @@ impl RunDir {
 
     /// Hash of everything that decides the result of a stage.
     fn key(&self, stage: Stage, config: &RunConfig) -> Result<String> {
-        let inputs = stage.inputs().iter().map(|&input| Ok(self.input(stage, input)?.key));
-        let inputs = inputs.collect::<Result<Vec<String>>>()?;
+        let keys = self.input_keys(stage)?;
+        let inputs: Vec<&str> = stage.inputs().iter().map(|input| keys[input].as_str()).collect();
         Ok(sha256(key::deciding_text(config, stage, &inputs)?))
+    }
+
+    fn input_keys(&self, stage: Stage) -> Result<BTreeMap<Stage, String>> {
+        stage.inputs().iter().map(|&input| Ok((input, self.input(stage, input)?.key))).collect()
     }
 
     /// The finished result of a stage, if it is there.
@@ -210,46 +282,17 @@ impl RunDir {
             hint: Some(format!("run `gr2 {} CONFIG --out {}` first", input.name(), self.root.display())),
         })
     }
+}
 
-    /// Errors: `Run` for an input whose files are not as its stage wrote them.
-    fn check_inputs(&self, stage: Stage, config: &RunConfig) -> Result<()> {
-        let refuse = |input: Stage, problem: String| Error::Run {
-            stage: stage.name().into(),
-            problem: format!("{}: {problem}", self.stage(input).display()),
-            hint: Some(format!("rerun `gr2 {}`, which makes it again, or put back what it wrote", input.name())),
-        };
-        for &input in stage.inputs() {
-            let manifest = self.input(stage, input)?;
-            if let Some(damage) = self.damage(&manifest)? {
-                return Err(refuse(input, damage));
-            }
-            // what follows reads that checkpoint in place, not a copy
-            let outside = input == Stage::Base && stage == Stage::Midtrain && config.base.path.is_some();
-            if outside && self.key(input, config)? != manifest.key {
-                return Err(refuse(input, "is of another checkpoint than base.path is now".into()));
-            }
-        }
-        Ok(())
+/// Errors: `RunDirectory` for a stage's folder that is a link into another run, where another process may be at work.
+fn refuse_link(folder: &Path) -> Result<()> {
+    let Some(target) = folder.is_symlink().then(|| folder.canonicalize().ok()).flatten() else { return Ok(()) };
+    if !target.parent().is_some_and(|parent| parent.join(marker::MARKER).exists()) {
+        return Ok(());
     }
-
-    /// What is wrong with the files of a finished result, if anything; looked at once.
-    fn damage(&self, manifest: &Manifest) -> Result<Option<String>> {
-        let id = (manifest.stage, manifest.key.clone());
-        if self.intact.lock().is_ok_and(|intact| intact.contains(&id)) {
-            return Ok(None);
-        }
-        let damage = manifest.damage(&self.stage(manifest.stage))?;
-        if damage.is_none() {
-            self.note_intact(manifest);
-        }
-        Ok(damage)
-    }
-
-    fn note_intact(&self, manifest: &Manifest) {
-        if let Ok(mut intact) = self.intact.lock() {
-            intact.insert((manifest.stage, manifest.key.clone()));
-        }
-    }
+    let problem = format!("is a link into another run, to {}", target.display());
+    let hint = Some("copy that folder here in place of the link".into());
+    Err(Error::RunDirectory { path: folder.into(), problem, hint })
 }
 
 /// The manifest of a stage's folder; `None` if there is no folder, or an empty one.

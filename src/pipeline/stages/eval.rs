@@ -146,9 +146,12 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
 pub(super) fn publish(run: &RunDir) -> Result<()> {
     for name in ["report.json", "report.html"] {
         let path = run.stage(Stage::Eval).join(name);
-        run.publish(name, &std::fs::read(&path).map_err(Error::io(&path))?)?;
+        let published = run.publish(name, &std::fs::read(&path).map_err(Error::io(&path))?)?;
+        if name == "report.html" {
+            let path = if published { run.root().join(name) } else { path };
+            say!("eval: {}", path.display());
+        }
     }
-    say!("eval: {}", run.root().join("report.html").display());
     Ok(())
 }
 

@@ -35,7 +35,14 @@ pub(super) fn run(config: &RunConfig, run: &RunDir, directory: &Path, device: &D
     let control = ControlTokens::of(&Tokenizer::load(run.stage(Stage::Midtrain).join("checkpoint"))?);
     let ask = |teacher: &dyn Teacher| sample_traces(lessons, &prompter, teacher, &control, &traces.sampling);
     let cache = traces.answers(run.root());
-    let answers = || Answers::open(&cache, &older_answers(run.root(), &cache));
+    let answers = || {
+        if cache.is_file() {
+            let problem = format!("{}: is a file", cache.display());
+            let hint = Some("name a folder, which is made where it is missing".into());
+            return Err(Error::Config { field: "traces.cache".into(), problem, hint });
+        }
+        Answers::open(&cache, &older_answers(run.root(), &cache))
+    };
     let mut script = None;
     let found = match traces.teacher {
         TeacherChoice::Scripted => {
@@ -129,20 +136,12 @@ fn none_right(found: &Sampled, cache: Option<&Path>) -> Error {
 
 /// Directories in which earlier versions kept answers, inside the stage's folders: the current one and those set aside.
 fn older_answers(root: &Path, cache: &Path) -> Vec<PathBuf> {
-    let folders = |directory: &Path| -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-        entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
-    };
-    let named = |path: &Path, part: &str| path.file_name().is_some_and(|name| name.to_string_lossy().contains(part));
-    let mut found = vec![];
-    let first = folders(root);
-    for folder in first.iter().cloned().chain(first.iter().flat_map(|folder| folders(folder))) {
-        let answers = folder.join("answers");
-        let (is_of_traces, is_dir) = (named(&folder, Stage::Traces.name()), answers.is_dir());
-        if is_of_traces && is_dir && answers != cache {
-            found.push(answers);
-        }
-    }
+    let name = Stage::Traces.name();
+    let kept = std::fs::read_dir(root.join("kept").join(name)).into_iter().flatten().flatten();
+    let kept = kept.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path());
+    let current = [root.join(name), root.join(format!("{name}.previous"))];
+    let mut found: Vec<PathBuf> = kept.chain(current).map(|folder| folder.join("answers")).collect();
+    found.retain(|answers| answers.is_dir() && answers != cache);
     found.sort();
     found
 }
