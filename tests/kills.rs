@@ -17,7 +17,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use support::smoke;
 
-/// A checkpoint after every update, and no stage much longer than the others.
+/// A checkpoint after every update.
 const SETTINGS: [&str; 8] = [
     "base.train.checkpoint_seconds=0",
     "base.train.epochs=4",
@@ -88,6 +88,17 @@ fn report(out: &Path) -> Value {
     report
 }
 
+/// When each stage of a run of this `length` begins and how long it takes, in seconds: kills are spread over stages, not over time.
+fn windows(out: &Path, length: Duration) -> Vec<(f64, f64)> {
+    let manifest = |name: &str| smoke::json(&out.join(name).join("manifest.json"));
+    let seconds = |name: &str| manifest(name)["seconds"].as_f64().expect("seconds of a stage");
+    let took: Vec<f64> = STAGES.iter().map(|stage| seconds(stage.name())).collect();
+    // what is left is spent between stages
+    let between = (length.as_secs_f64() - took.iter().sum::<f64>()).max(0.0) / took.len() as f64;
+    let begin = |at: usize| took[..at].iter().sum::<f64>() + between * (at + 1) as f64;
+    (0..took.len()).map(|at| (begin(at) - between, took[at] + between)).collect()
+}
+
 /// Names of the files that a clock has no part in and that differ.
 fn differing(whole: &BTreeMap<String, Vec<u8>>, out: &Path) -> Vec<String> {
     let clocked = ["metrics.jsonl", "manifest.json", "report.json", "report.html", "run.json"];
@@ -111,6 +122,7 @@ fn runs_killed_at_random_moments_end_as_one_that_was_not() {
     assert!(start(&whole).wait().expect("waits").success(), "a run that is left alone fails");
     let length = started.elapsed();
     let (expected, expected_names, expected_report) = (smoke::files(&whole), names(&whole), report(&whole));
+    let windows = windows(&whole, length);
     let models = expected.keys().filter(|name| name.ends_with(".safetensors")).count();
     // weights and moments of base, midtrain, sft and dapo, and dapo's best and last model
     assert_eq!(models, 10, "{expected_names:?}");
@@ -122,7 +134,8 @@ fn runs_killed_at_random_moments_end_as_one_that_was_not() {
         let mut rng = gr2::tensor::stream(seed, "kills", 0, kill);
         // a run that was done before its moment came was not killed: another moment
         let moment = loop {
-            let moment = length.mul_f64(rng.random());
+            let (begin, took) = windows[kill as usize % windows.len()];
+            let moment = Duration::from_secs_f64(begin + took * rng.random::<f64>());
             let mut child = start(&out);
             if ends_before(&mut child, Instant::now() + moment).is_none() {
                 child.kill().expect("kills");
